@@ -1,0 +1,1 @@
+"""Launchers and everything that touches flags, files, clocks and plots."""
