@@ -151,7 +151,9 @@ class Cell(Generic[Params, Carry]):
         if self.made_by is None:
             return f"Cell(step={_readable(self.step)})"
         parts = (
-            _readable(value) if name == "" else f"{name}={_readable(value)}"
+            _readable(value)
+            if name == "" or isinstance(value, Cell)
+            else f"{name}={_readable(value)}"
             for name, value in self.arguments
         )
         return f"{self.made_by.__name__}({', '.join(parts)})"

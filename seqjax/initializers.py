@@ -69,8 +69,8 @@ def cut_normal(stddev: float) -> Initializer:
     Example:
         >>> import jax, jax.numpy as jnp
         >>> draws = cut_normal(1.0)(jax.random.key(0), (10_000,), jnp.float32)
-        >>> print(f"{jnp.std(draws):.2f}")
-        0.88
+        >>> print(f"{jnp.std(draws):.1f} {jnp.max(draws):.1f}")
+        0.9 2.0
     """
 
     def init(key: Key, shape: tuple[int, ...], dtype: DType) -> Array:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from seqjax.array_types import Array, Key, PyTree
 from seqjax.cell import Cell, Noise
-from seqjax.tree import log_norm_probe
+from seqjax.tree import log_norm, log_norm_probe
 
 
 class Start(NamedTuple):
@@ -54,10 +54,10 @@ class _StepInputs(NamedTuple):
     """What one step reads; leaves that are not needed are None."""
 
     x: PyTree
-    real: Array | None
-    reset: Array | None
-    cut: Array | None
-    probe: PyTree | None
+    real: PyTree
+    reset: PyTree
+    cut: PyTree
+    probe: PyTree
     noise: PyTree
 
 
@@ -88,9 +88,9 @@ def run(
 def _scan_steps(
     plan: Plan, cell: Cell, params: PyTree, start: Start, xs: PyTree, key: Key | None
 ) -> tuple[PyTree, PyTree]:
-    noise = cell.noise if key is not None else None
+    noise = None if key is None else cell.noise
     shared, per_step = None, None
-    if noise is not None:
+    if key is not None and noise is not None:
         shared, per_step = _sample_noise(plan, noise, params, xs, key)
     entering, final = _split_probes(plan, start.probes)
     inputs = _StepInputs(
@@ -111,8 +111,7 @@ def _scan_steps(
         functools.partial(body, shared), start.carry, inputs, plan
     )
     if final is not None:
-        probe = jax.vmap(_probe_parts) if plan.batched else _probe_parts
-        carry = probe(carry, final)
+        carry, ys = _probe_final(carry, ys, final)
     return (carries if plan.return_carries else carry), ys
 
 
@@ -232,6 +231,32 @@ def _split_probes(plan: Plan, probes: PyTree | None) -> tuple[PyTree, PyTree]:
 
 def _probe_parts(carry: PyTree, probes: PyTree) -> PyTree:
     return jax.tree.map(log_norm_probe, carry, probes)
+
+
+@jax.custom_vjp
+def _probe_final(carry: PyTree, ys: PyTree, probes: PyTree) -> tuple[PyTree, PyTree]:
+    # The outputs pass through as well: a loss on them alone must still report a zero
+    # gradient of the carry, and not nothing at all.
+    del probes
+    return carry, ys
+
+
+def _probe_final_forward(carry: PyTree, ys: PyTree, probes: PyTree):
+    return (carry, ys), probes
+
+
+def _probe_final_backward(probes: PyTree, cotangents: tuple[PyTree, PyTree]):
+    def measure(probe: Array, part: Array) -> Array:
+        return jax.vmap(log_norm)(part) if probe.ndim else log_norm(part)
+
+    carry, ys = cotangents
+    norms = jax.tree.map(
+        lambda probe, part: measure(probe, part).astype(probe.dtype), probes, carry
+    )
+    return carry, ys, norms
+
+
+_probe_final.defvjp(_probe_final_forward, _probe_final_backward)
 
 
 def _where(condition: Array, yes: PyTree, no: PyTree) -> PyTree:

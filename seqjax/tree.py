@@ -8,7 +8,7 @@ norm of this library divides by the largest entry first.
 import jax
 import jax.numpy as jnp
 
-from seqjax.array_types import Array, PyTree
+from seqjax.array_types import Array, DType, PyTree
 
 
 def log_norm(tree: PyTree) -> Array:
@@ -55,18 +55,31 @@ def norm(tree: PyTree) -> Array:
     return jnp.where(squares == 0, 0, scale * jnp.sqrt(safe))
 
 
+def norm_dtype(tree: PyTree) -> DType:
+    """The dtype of a tree's norms: float64 if a leaf is, else float32.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> norm_dtype(jnp.zeros(2, jnp.bfloat16)) == jnp.float32
+        True
+    """
+    wide = any(jnp.result_type(leaf) == jnp.float64 for leaf in jax.tree.leaves(tree))
+    return jnp.float64 if wide else jnp.float32
+
+
 def _scaled_squares(tree: PyTree) -> tuple[Array, Array]:
     """The largest magnitude m (1 for a zero tree), and Σ (vᵢ/m)²."""
-    leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(tree)]
-    dtype = jnp.result_type(jnp.float32, *leaves)
-    leaves = [leaf.astype(dtype).ravel() for leaf in leaves if leaf.size]
+    dtype = norm_dtype(tree)
+    leaves = [jnp.asarray(leaf).astype(dtype) for leaf in jax.tree.leaves(tree)]
+    leaves = [leaf.ravel() for leaf in leaves if leaf.size]
     if not leaves:
         return jnp.ones((), dtype), jnp.zeros((), dtype)
     largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in leaves]))
     # The norm does not depend on m, so m carries no gradient; 1 in place of 0 keeps
     # the ratio 0 and every branch free of NaN.
     scale = jax.lax.stop_gradient(jnp.where(largest == 0, 1, largest))
-    return scale, sum(jnp.sum(jnp.square(leaf / scale)) for leaf in leaves)
+    sums = [jnp.sum(jnp.square(leaf / scale)) for leaf in leaves]
+    return scale, jnp.sum(jnp.stack(sums))
 
 
 @jax.custom_vjp
@@ -88,8 +101,8 @@ def log_norm_probe(tree: PyTree, probe: Array) -> PyTree:
         >>> import jax, jax.numpy as jnp
         >>> loss = lambda x, probe: jnp.sum(3.0 * log_norm_probe(x, probe))
         >>> g, log_g = jax.grad(loss, (0, 1))(jnp.ones(1), jnp.zeros(()))
-        >>> print(g, jnp.round(jnp.exp(log_g), 3))
-        [3.] 3.0
+        >>> print(g, f"{jnp.exp(log_g):.3f}")
+        [3.] 3.000
     """
     del probe
     return tree

@@ -9,6 +9,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from seqjax.array_types import Array, Key, PyTree
 from seqjax.cell import Cell
@@ -283,7 +284,7 @@ def _length_mask(
             f"lengths: expected whole numbers of shape {list(batch_shape)}, got "
             f"{lengths.dtype}{list(lengths.shape)}; give one length per sequence"
         )
-    known = not isinstance(lengths, jax.core.Tracer)
+    known = not isinstance(lengths, Tracer)
     if known and bool(jnp.any((lengths < 0) | (lengths > num_steps))):
         raise ValueError(
             f"lengths: expected 0 to {num_steps}, the number of steps of xs, got "

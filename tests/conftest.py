@@ -5,14 +5,14 @@ import os
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-from jaxtyping import install_import_hook
-
-# Shapes and types in signatures are checked while the suite runs, and free in use.
-_hook = install_import_hook("seqjax", "beartype.beartype")
-_hook.__enter__()
-
 import jax
 import pytest
+from jaxtyping import install_import_hook
+
+import tests.typecheck  # noqa: F401, the hook looks it up by name
+
+# Shapes and types in signatures are checked while the suite runs, and free in use.
+install_import_hook("seqjax", "tests.typecheck.check").__enter__()
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from seqjax.array_types import Array, PyTree
 from seqjax.cell import Cell
-from seqjax.tree import log_norm
+from seqjax.tree import log_norm, norm_dtype
 from seqjax.unroll import leading_shape, unroll
 
 
@@ -122,7 +122,7 @@ def _entering_carries(
 
 
 def _nothing(zeros: PyTree) -> _Scaled:
-    dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(zeros))
+    dtype = norm_dtype(zeros)
     return _Scaled(zeros, jnp.asarray(-jnp.inf, dtype), jnp.zeros((), dtype))
 
 
@@ -139,9 +139,11 @@ def _pull_back(
     high = jnp.where(from_later, later.high, source_log)
     low = jnp.where(from_later, later.low, 0)
     common = high + low
+    # An exactly zero source stays out: 0 · e^(−common) may be 0 · inf.
+    own = jnp.where(source_log == -jnp.inf, -jnp.inf, jnp.zeros_like(common))
     cotangent = (
-        _times_exp(later.direction, later_log - common, common),
-        _times_exp(output_gradient, -common, common),
+        _times_exp(later.direction, later_log, common),
+        _times_exp(output_gradient, own, common),
     )
     _, vjp = jax.vjp(step, carry)
     (pulled,) = vjp(cotangent)
@@ -149,9 +151,9 @@ def _pull_back(
 
 
 def _times_exp(tree: PyTree, logarithm: Array, common: Array) -> PyTree:
-    """e^logarithm · tree; zero where there is nothing at all (common = -inf)."""
-    empty = common == -jnp.inf
-    factor = jnp.where(empty, 0, jnp.exp(jnp.where(empty, 0, logarithm)))
+    """Takes tree · e^(logarithm − common), and zero for a logarithm of -inf."""
+    empty = logarithm == -jnp.inf
+    factor = jnp.where(empty, 0, jnp.exp(jnp.where(empty, 0, logarithm - common)))
     return jax.tree.map(lambda leaf: leaf * factor.astype(leaf.dtype), tree)
 
 

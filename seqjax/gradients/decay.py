@@ -6,7 +6,6 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from seqjax.array_types import Array
-from seqjax.checks import check_positive
 
 
 class DecayRate(NamedTuple):
@@ -72,7 +71,8 @@ def decay_rate(
         )
     if not 0 <= burn_in < 0.5:
         raise ValueError(f"burn_in: expected a share in [0, 0.5), got {burn_in}")
-    check_positive(num_blocks=num_blocks)
+    if num_blocks < 2:
+        raise ValueError(f"num_blocks: expected at least 2, got {num_blocks}")
     start, size, blocks = _window(log_norms.shape[0], burn_in, num_blocks)
     stop = start + size * blocks
     valid = jnp.isfinite(log_norms) if mask is None else mask & jnp.isfinite(log_norms)
@@ -93,8 +93,8 @@ def _window(length: int, burn_in: float, num_blocks: int) -> tuple[int, int, int
     """First entry, block size and number of blocks that fit between the burn-ins."""
     skip = round(burn_in * length)
     inner = max(length - 2 * skip, 3)
-    # A slope inside a block needs two entries.
-    blocks = max(1, min(num_blocks, inner // 2))
+    # A slope inside a block needs two entries, a slope across blocks two blocks.
+    blocks = max(2, min(num_blocks, inner // 2))
     size = inner // blocks
     return min(skip, length - blocks * size), size, blocks
 

@@ -1,0 +1,33 @@
+# Two commands for a fresh machine with Python 3.11 and pip: `make demo`, `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+RUN_DIR ?= runs/demo
+
+.PHONY: demo test slow check clean
+
+demo: $(VENV)/experiments.stamp
+	$(BIN)/python -m experiments.train \
+	  --flagfile=experiments/flagfiles/adding_lstm.flags --run_dir=$(RUN_DIR)
+
+test: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -n 2
+
+slow: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -m slow
+
+check: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+# An extra is installed once, and again when pyproject.toml changes. A venv without its
+# own pip needs nothing that Debian splits off into python3-venv.
+$(VENV)/%.stamp: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv --without-pip $(VENV)
+	$(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check \
+	  install --quiet --editable ".[$*]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info

@@ -1,0 +1,254 @@
+"""Gradient norms: exact answers, float64, and independent routes."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from seqjax import cells, tree, unroll
+from seqjax.cell import Cell
+from seqjax.combinators import bidirectional, stack
+from seqjax.gradients import decay_rate, log_gradient_norms
+
+
+def last_sum(ys):
+    return jnp.sum(ys[-1])
+
+
+def scaled_orthogonal(gain, size=16):
+    cell = cells.elman(1, size, activation="identity")
+    params = cell.init(jax.random.key(1))
+    kernel = gain * params.recurrent_kernel
+    return cell, params._replace(recurrent_kernel=kernel)
+
+
+@pytest.mark.parametrize("gain", [0.9, 1.1])
+def test_scaled_orthogonal_recurrence_decays_at_ln_gain(gain):
+    num_steps = 2000
+    cell, params = scaled_orthogonal(gain)
+    norms = jax.jit(lambda xs: log_gradient_norms(cell, params, xs, last_sum).joint)(
+        jnp.zeros((num_steps, 1))
+    )
+    lag = num_steps - np.arange(num_steps)
+    # dL/dh_T is a vector of ones. Float32 orthogonality: the gain of each of the
+    # 2,000 steps is off by about 1e-7, all in the same direction, and so their sum
+    # by about 2e-4.
+    expected = 0.5 * math.log(16) + lag * math.log(gain)
+    np.testing.assert_allclose(norms[:-1], expected, atol=5e-3)
+    assert norms[-1] == -jnp.inf
+    fit = decay_rate(norms)
+    assert abs(float(fit.rate) - math.log(gain)) < 1e-5
+    expected_half_life = math.log(2) / abs(math.log(gain))
+    assert float(fit.half_life) == pytest.approx(expected_half_life, rel=1e-4)
+
+
+def test_naive_float32_norm_reads_zero_where_the_truth_does_not():
+    # The reason this module exists: at gain 0.9 the naive norm dies near lag 421.
+    cell, params = scaled_orthogonal(0.9)
+    xs = jnp.zeros((2000, 1))
+
+    def from_carry(carry):
+        return last_sum(unroll(cell, params, xs, carry)[1])
+
+    gradient = jax.grad(from_carry)(cell.initial_carry(params))
+    assert jnp.linalg.norm(gradient.hidden) == 0
+    assert jnp.isfinite(log_gradient_norms(cell, params, xs, last_sum).joint[0])
+
+
+def test_lstm_with_zero_recurrent_kernel_is_a_product_of_forget_gates():
+    num_steps, forget_bias = 100, 1.0
+    cell = cells.lstm(1, 4, forget_bias=forget_bias)
+    params = cell.init(jax.random.key(0))
+    zeros = jnp.zeros_like
+    params = params._replace(
+        kernel=zeros(params.kernel), recurrent_kernel=zeros(params.recurrent_kernel)
+    )
+    norms = log_gradient_norms(cell, params, jnp.zeros((num_steps, 1)), last_sum)
+    forget = 1 / (1 + math.exp(-forget_bias))
+    # With x = 0 and zero kernels c stays 0, so dh_T/dc_T = o = 1/2 exactly, and
+    # dc_T/dc_t = f^(T-t); the loss sums four units.
+    lag = num_steps - np.arange(num_steps)
+    expected = 0.5 * math.log(4) + math.log(0.5) + lag * math.log(forget)
+    np.testing.assert_allclose(norms.parts.cell[:-1], expected, rtol=1e-5)
+    assert bool(jnp.all(norms.parts.hidden == -jnp.inf))
+    assert math.exp(lag[0] * math.log(forget)) == pytest.approx(2.4844e-14, rel=1e-4)
+
+
+def test_gru_jacobian_at_the_origin_is_half_identity_plus_quarter_kernel():
+    cell = cells.gru(2, 5)
+    params = cell.init(jax.random.key(3))
+    jacobian = jax.jacrev(
+        lambda h: cell.step(params, cells.GRUCarry(h), jnp.zeros(2))[0].hidden
+    )(jnp.zeros(5))
+    # r = z = 1/2 at the origin, and the transpose is the row-vector convention.
+    kernel = params.recurrent_kernel[:, 10:]
+    np.testing.assert_allclose(jacobian.T, jnp.eye(5) / 2 + kernel / 4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru"])
+def test_ten_thousand_steps_agree_with_float64(name, x64):
+    num_steps, hidden = 10_000, 16
+    narrow = cells.CELLS[name](2, hidden)
+    wide = cells.CELLS[name](2, hidden, dtype=jnp.float64)
+    params = narrow.init(jax.random.key(0))
+    xs = jax.random.normal(jax.random.key(1), (num_steps, 2), jnp.float32)
+    single = log_gradient_norms(narrow, params, xs, last_sum)
+    double = log_gradient_norms(
+        wide,
+        jax.tree.map(lambda p: p.astype(jnp.float64), params),
+        xs.astype(jnp.float64),
+        last_sum,
+    )
+    assert single.joint.dtype == jnp.float32
+    assert double.joint.dtype == jnp.float64
+    # The curve falls to about -2,000 to -5,000: 1e-3 is near float32's own spacing
+    # there (2.4e-4 to 4.9e-4) and holds only with compensated sums.
+    assert float(double.joint[0]) < -1000
+    for ours, truth in zip(
+        jax.tree.leaves(single), jax.tree.leaves(double), strict=True
+    ):
+        np.testing.assert_allclose(ours[:-1], truth[:-1], rtol=0, atol=1e-3)
+
+
+def carry_gradients_by_restart(cell, params, xs, loss_fn):
+    """Every carry gradient by its own ordinary backward pass from that carry."""
+    carry = cell.initial_carry(params)
+    before = []
+    gradients = []
+    for t in range(xs.shape[0]):
+
+        def loss_from(carry, t=t):
+            _, ys = unroll(cell, params, xs[t:], carry)
+            stacked = [jnp.stack(before)] if before else []
+            return loss_fn(jnp.concatenate([*stacked, ys]))
+
+        gradients.append(jax.grad(loss_from)(carry))
+        carry, y = cell.step(params, carry, xs[t])
+        before.append(y)
+    return gradients
+
+
+CELLS = {
+    "elman": cells.elman(3, 4),
+    "lstm": cells.lstm(3, 4, peephole=True),
+    "gru": cells.gru(3, 4),
+    "jordan": cells.jordan(3, 4, leak=0.5),
+    "stack": stack(cells.gru(3, 4), cells.lstm(4, 2)),
+}
+LOSSES = {
+    "terminal": last_sum,
+    "dense": lambda ys: jnp.sum(jnp.sin(ys)),
+    "middle": lambda ys: jnp.sum(jnp.square(ys[2])),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("name", CELLS)
+def test_equals_a_backward_pass_from_every_carry(name, loss):
+    cell, loss_fn = CELLS[name], LOSSES[loss]
+    params = cell.init(jax.random.key(0))
+    xs = jax.random.normal(jax.random.key(1), (6, 3))
+    norms = log_gradient_norms(cell, params, xs, loss_fn)
+    for t, gradient in enumerate(carry_gradients_by_restart(cell, params, xs, loss_fn)):
+        # Two routes through about ten float32 roundings per step.
+        assert float(norms.joint[t]) == pytest.approx(
+            float(tree.log_norm(gradient)), abs=1e-5
+        )
+        for row, part in zip(
+            jax.tree.leaves(norms.parts), jax.tree.leaves(gradient), strict=True
+        ):
+            assert float(row[t]) == pytest.approx(float(tree.log_norm(part)), abs=1e-5)
+
+
+def test_loss_in_the_middle_leaves_later_carries_at_minus_infinity():
+    cell = CELLS["gru"]
+    params = cell.init(jax.random.key(0))
+    xs = jax.random.normal(jax.random.key(1), (6, 3))
+    norms = log_gradient_norms(cell, params, xs, LOSSES["middle"]).joint
+    assert bool(jnp.all(jnp.isfinite(norms[:3])))
+    assert bool(jnp.all(norms[3:] == -jnp.inf))
+
+
+def test_exploding_loss_meets_a_tiny_one_without_overflow():
+    # A late source of size 1 grows by 3 per step over 200 steps: far beyond float32.
+    cell, params = scaled_orthogonal(3.0, size=4)
+    xs = jnp.zeros((200, 1))
+    norms = log_gradient_norms(
+        cell, params, xs, lambda ys: jnp.sum(ys[-1]) + 1e-30 * jnp.sum(ys)
+    ).joint
+    lag = 200 - np.arange(200)
+    expected = math.log(2) + lag * math.log(3)
+    np.testing.assert_allclose(norms[:-1], expected, atol=2e-3)
+
+
+def test_product_of_jacobians_is_the_same_number():
+    cell = CELLS["lstm"]
+    params = cell.init(jax.random.key(0))
+    xs = jax.random.normal(jax.random.key(1), (7, 3))
+    entering = [cell.initial_carry(params)]
+    for x in xs:
+        entering.append(cell.step(params, entering[-1], x)[0])
+    flat, unflatten = ravel_pytree(entering[0])
+    del flat
+
+    def jacobian(carry, x):
+        return jax.jacrev(
+            lambda flat: ravel_pytree(cell.step(params, unflatten(flat), x)[0])[0]
+        )(ravel_pytree(carry)[0])
+
+    terminal = jax.grad(lambda carry: jnp.sum(carry.hidden))(entering[-1])
+    row = ravel_pytree(terminal)[0]
+    norms = log_gradient_norms(cell, params, xs, last_sum).joint
+    for t in reversed(range(7)):
+        row = row @ jacobian(entering[t], xs[t])
+        assert float(norms[t]) == pytest.approx(
+            float(jnp.log(jnp.linalg.norm(row))), abs=1e-5
+        )
+
+
+def test_dead_relu_is_exactly_minus_infinity():
+    cell = cells.irnn(1, 3)
+    params = cell.init(jax.random.key(0))
+    params = params._replace(bias=jnp.full(3, -1.0))
+    norms = log_gradient_norms(cell, params, jnp.zeros((5, 1)), last_sum)
+    assert bool(jnp.all(norms.joint == -jnp.inf))
+    assert not bool(jnp.any(jnp.isnan(norms.joint)))
+
+
+def test_vmap_over_a_batch():
+    cell = CELLS["gru"]
+    params = cell.init(jax.random.key(0))
+    xs = jax.random.normal(jax.random.key(1), (3, 6, 3))
+
+    def norms(xs):
+        return log_gradient_norms(cell, params, xs, last_sum).joint
+
+    batched = jax.vmap(norms)(xs)
+    for row, x in zip(batched, xs, strict=True):
+        np.testing.assert_allclose(row, norms(x), atol=1e-6)
+
+
+def test_cell_made_of_three_functions():
+    leak = Cell(
+        init=lambda key: jnp.asarray(0.5),
+        initial_carry=lambda params: jnp.zeros(2),
+        step=lambda params, carry, x: (params * carry + x,) * 2,
+    )
+    norms = log_gradient_norms(leak, jnp.asarray(0.5), jnp.ones((4, 2)), last_sum)
+    expected = 0.5 * math.log(2) + np.log(0.5) * np.array([4, 3, 2, 1])
+    np.testing.assert_allclose(norms.joint[:-1], expected, rtol=1e-6)
+
+
+def test_errors_say_what_to_do():
+    cell = CELLS["gru"]
+    params = cell.init(jax.random.key(0))
+    with pytest.raises(ValueError, match=r"one sequence.*jax\.vmap"):
+        log_gradient_norms(cell, params, jnp.zeros((2, 5, 3)), last_sum)
+    both = bidirectional(cell)
+    with pytest.raises(ValueError, match="use unroll"):
+        log_gradient_norms(
+            both, both.init(jax.random.key(0)), jnp.zeros((5, 3)), last_sum
+        )
