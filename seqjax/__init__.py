@@ -1,7 +1,8 @@
 """Recurrent sequence models as pure functions, and how gradients travel in them."""
 
 from seqjax import cells, combinators, gradients, initializers, losses, tasks, tree
-from seqjax.cell import Affine, AffineParams, Cell, Noise, factory
+from seqjax.cell import Affine, AffineParams, Cell, Noise
+from seqjax.made import factory
 from seqjax.unroll import last_output, make_probes, unroll
 
 __version__ = "0.1.0"

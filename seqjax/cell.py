@@ -13,16 +13,14 @@ more or do it faster, and is never needed to be correct.
 """
 
 import dataclasses
-import functools
-import inspect
 from collections.abc import Callable
-from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from seqjax.array_types import Array, Key, PyTree
+from seqjax.made import Made
 
 Params = TypeVar("Params")
 Carry = TypeVar("Carry")
-P = ParamSpec("P")
 
 Step = Callable[[Any, Any, Any], tuple[Any, Any]]
 
@@ -84,13 +82,11 @@ class Noise:
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Cell(Generic[Params, Carry]):
+class Cell(Made, Generic[Params, Carry]):
     """A recurrent cell: a frozen record of pure functions.
 
-    Anyone makes a cell by writing three functions. Cells made by a function under
-    `@factory` print as the call that made them, and compare and hash equal when their
-    arguments are equal, so that a rebuilt cell passed as a static argument does not
-    trace again.
+    Anyone makes a cell by writing three functions. A cell made by a function under
+    `seqjax.factory` prints, compares and hashes by the call that made it.
 
     Attributes:
         init: `(key) -> params`.
@@ -106,8 +102,6 @@ class Cell(Generic[Params, Carry]):
         last: `(ys, first, final) -> y` picks the output that has seen the whole
             sequence, where `first` and `final` take the first and the last real step;
             None stands for `final`.
-        made_by: The function under `@factory` that made it, or None.
-        arguments: Its arguments as `(name, value)` pairs, defaults left out.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -131,80 +125,3 @@ class Cell(Generic[Params, Carry]):
     sequence: Callable[..., tuple[Carry, Any]] | None = None
     output: Callable[[Carry], Any] | None = None
     last: Callable[..., Any] | None = None
-    made_by: Callable[..., Any] | None = None
-    arguments: tuple[tuple[str, Any], ...] = ()
-
-    def _identity(self) -> tuple[Any, ...]:
-        if self.made_by is None:
-            return (self.init, self.initial_carry, self.step)
-        return (self.made_by, self.arguments)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Cell):
-            return NotImplemented
-        return self._identity() == other._identity()
-
-    def __hash__(self) -> int:
-        return hash(self._identity())
-
-    def __repr__(self) -> str:
-        if self.made_by is None:
-            return f"Cell(step={_readable(self.step)})"
-        parts = (
-            _readable(value)
-            if name == "" or isinstance(value, Cell)
-            else f"{name}={_readable(value)}"
-            for name, value in self.arguments
-        )
-        return f"{self.made_by.__name__}({', '.join(parts)})"
-
-
-def _readable(value: object) -> str:
-    is_function = callable(value) and not isinstance(value, Cell)
-    return getattr(value, "__name__", repr(value)) if is_function else repr(value)
-
-
-def factory(make: Callable[P, Cell]) -> Callable[P, Cell]:
-    """Stamps the cells a function makes with its name and arguments.
-
-    Args:
-        make: Function that returns a `Cell`. Its arguments must be hashable.
-
-    Returns:
-        The same function; its cells print, compare and hash by the call.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> @factory
-        ... def leak(size, rate=0.5):
-        ...     return Cell(
-        ...         init=lambda key: (),
-        ...         initial_carry=lambda params: jnp.zeros(size),
-        ...         step=lambda params, carry, x: (rate * carry + x,) * 2,
-        ...     )
-        >>> leak(3), leak(3) == leak(size=3), leak(3) == leak(4)
-        (leak(size=3), True, False)
-    """
-    signature = inspect.signature(make)
-
-    @functools.wraps(make)
-    def made(*args: P.args, **kwargs: P.kwargs) -> Cell:
-        bound = signature.bind(*args, **kwargs)
-        arguments: list[tuple[str, Any]] = []
-        for name, value in bound.arguments.items():
-            parameter = signature.parameters[name]
-            if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
-                arguments += [("", item) for item in value]
-            elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
-                arguments += sorted(value.items())
-            elif not _same(value, parameter.default):
-                arguments.append((name, value))
-        cell = make(*args, **kwargs)
-        return dataclasses.replace(cell, made_by=make, arguments=tuple(arguments))
-
-    return made
-
-
-def _same(value: object, default: object) -> bool:
-    # 1 == 1.0 == True, but they print and may act differently.
-    return type(value) is type(default) and value == default

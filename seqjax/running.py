@@ -198,11 +198,13 @@ def _sample_noise(
 
 def _reset_steps(plan: Plan) -> Array | None:
     """Steps that begin a segment in the order of running."""
-    if plan.resets is None or not plan.reverse:
-        return plan.resets
-    # Running backwards a segment begins at its last step, just before the next one.
-    after_end = jnp.zeros_like(plan.resets[:1])
-    return jnp.concatenate([plan.resets[1:], after_end])
+    resets = plan.resets
+    if resets is None or not plan.reverse:
+        return resets
+    # Running backwards a segment begins at its last step, just before the next one;
+    # a segment that begins in the padding does not exist.
+    resets = resets if plan.mask is None else resets & plan.mask
+    return jnp.concatenate([resets[1:], jnp.zeros_like(resets[:1])])
 
 
 def _cut_steps(plan: Plan) -> Array | None:

@@ -9,9 +9,10 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 
-from seqjax.array_types import Array, Key, PyTree
+from seqjax.array_types import Array, ArrayLike, Key, PyTree
 from seqjax.cell import Cell
 from seqjax.checks import check_choice, check_positive
 from seqjax.running import Plan, Start, run
@@ -26,8 +27,8 @@ def unroll(
     xs: PyTree,
     carry: PyTree | None = None,
     *,
-    lengths: Array | None = None,
-    resets: Array | None = None,
+    lengths: ArrayLike | None = None,
+    resets: ArrayLike | None = None,
     reverse: bool = False,
     key: Key | None = None,
     window: int | None = None,
@@ -152,7 +153,7 @@ def make_probes(
     return jax.tree.map(lambda leaf: jnp.zeros(shape, jnp.float32), carry)
 
 
-def last_output(cell: Cell, ys: PyTree, lengths: Array | None = None) -> PyTree:
+def last_output(cell: Cell, ys: PyTree, lengths: ArrayLike | None = None) -> PyTree:
     """Picks the output that has seen the whole sequence.
 
     For a plain cell y at the last real step; for a bidirectional cell the forward part
@@ -183,9 +184,10 @@ def last_output(cell: Cell, ys: PyTree, lengths: Array | None = None) -> PyTree:
     def final(y: Array) -> Array:
         if lengths is None:
             return y[..., -1, :]
-        index = jnp.maximum(lengths - 1, 0)[..., None, None]
+        count = jnp.asarray(lengths)[..., None]
+        index = jnp.maximum(count - 1, 0)[..., None]
         picked = jnp.take_along_axis(y, index, axis=-2)[..., 0, :]
-        return jnp.where((lengths > 0)[..., None], picked, 0)
+        return jnp.where(count > 0, picked, 0)
 
     if cell.last is None:
         return jax.tree.map(final, ys)
@@ -273,29 +275,31 @@ def _check_like(name: str, tree: PyTree, expected: PyTree) -> None:
 
 
 def _length_mask(
-    lengths: Array | None, batch_shape: tuple[int, ...], num_steps: int
+    lengths: ArrayLike | None, batch_shape: tuple[int, ...], num_steps: int
 ) -> Array | None:
     """True at real steps, `[*batch, time]`."""
     if lengths is None:
         return None
-    lengths = jnp.asarray(lengths)
-    if lengths.shape != batch_shape or not jnp.issubdtype(lengths.dtype, jnp.integer):
+    # NumPy where the values are known: jnp would stage them inside a surrounding jit.
+    known = None if isinstance(lengths, Tracer) else np.asarray(lengths)
+    shape = jnp.shape(lengths)
+    dtype = jnp.result_type(lengths if known is None else known)
+    if shape != batch_shape or not jnp.issubdtype(dtype, jnp.integer):
         raise ValueError(
             f"lengths: expected whole numbers of shape {list(batch_shape)}, got "
-            f"{lengths.dtype}{list(lengths.shape)}; give one length per sequence"
+            f"{dtype}{list(shape)}; give one length per sequence"
         )
-    known = not isinstance(lengths, Tracer)
-    if known and bool(jnp.any((lengths < 0) | (lengths > num_steps))):
+    if known is not None and np.any((known < 0) | (known > num_steps)):
         raise ValueError(
             f"lengths: expected 0 to {num_steps}, the number of steps of xs, got "
-            f"{lengths.tolist()}"
+            f"{known.tolist()}"
         )
-    steps = jnp.arange(num_steps).reshape((1,) * lengths.ndim + (-1,))
-    return steps < lengths.astype(steps.dtype)[..., None]
+    steps = jnp.arange(num_steps).reshape((1,) * len(shape) + (-1,))
+    return steps < jnp.asarray(lengths).astype(steps.dtype)[..., None]
 
 
 def _check_resets(
-    resets: Array | None, batch_shape: tuple[int, ...], num_steps: int
+    resets: ArrayLike | None, batch_shape: tuple[int, ...], num_steps: int
 ) -> Array | None:
     if resets is None:
         return None

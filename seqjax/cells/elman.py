@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from seqjax.array_types import Array, DType, Initializer, Key
-from seqjax.cell import Affine, AffineParams, Cell, factory
+from seqjax.cell import Affine, AffineParams, Cell
 from seqjax.checks import check_choice, check_positive
 from seqjax.initializers import identity, preset, summed
+from seqjax.made import factory
 
 
 def _identity_function(a: Array) -> Array:

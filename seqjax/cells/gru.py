@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from seqjax.array_types import Array, DType, Initializer, Key
-from seqjax.cell import Affine, AffineParams, Cell, factory
+from seqjax.cell import Affine, AffineParams, Cell
 from seqjax.checks import check_positive
 from seqjax.initializers import chrono_bias, preset, summed
+from seqjax.made import factory
 
 
 class GRUParams(NamedTuple):

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from seqjax.array_types import Array, DType, Initializer, Key
-from seqjax.cell import Affine, AffineParams, Cell, factory
+from seqjax.cell import Affine, AffineParams, Cell
 from seqjax.cells.elman import resolve_activation
 from seqjax.checks import check_finite, check_positive
 from seqjax.initializers import preset, summed
+from seqjax.made import factory
 
 
 class JordanParams(NamedTuple):

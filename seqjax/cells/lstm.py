@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from seqjax.array_types import Array, DType, Initializer, Key
-from seqjax.cell import Affine, AffineParams, Cell, factory
+from seqjax.cell import Affine, AffineParams, Cell
 from seqjax.checks import check_finite, check_positive
 from seqjax.initializers import Preset, chrono_bias, preset, summed
+from seqjax.made import factory
 
 NORM_EPSILON = 1e-5
 """Added to the variance inside the layer norms."""

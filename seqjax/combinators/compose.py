@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from seqjax.array_types import Array, Key, PyTree
-from seqjax.cell import Cell, factory
+from seqjax.cell import Cell
 from seqjax.checks import check_choice, check_rate
 from seqjax.combinators.common import (
     Run,
@@ -17,6 +17,7 @@ from seqjax.combinators.common import (
     inseparable,
     split_or_none,
 )
+from seqjax.made import factory
 from seqjax.running import Start
 
 MERGES = ("concat", "sum", "mean", "none")

@@ -5,9 +5,10 @@ import dataclasses
 import jax
 
 from seqjax.array_types import Array, Key, PyTree
-from seqjax.cell import Cell, Noise, factory
+from seqjax.cell import Cell, Noise
 from seqjax.checks import check_rate
 from seqjax.combinators.common import dropout_mask
+from seqjax.made import factory
 
 
 @factory

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from seqjax.array_types import Array, DType, Initializer, Key, PyTree
-from seqjax.cell import Cell, factory
+from seqjax.cell import Cell
 from seqjax.checks import check_positive
 from seqjax.combinators.common import Run, Wrapped, inseparable
+from seqjax.made import factory
 from seqjax.running import Start
 
 

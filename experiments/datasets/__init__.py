@@ -1,0 +1,1 @@
+"""Data sets that lie in ordinary packages: catalogue, fetching and reading."""

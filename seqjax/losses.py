@@ -1,0 +1,246 @@
+"""Masked losses and metrics over any leading axes.
+
+Every function reduces to one number over the entries that the mask counts. An entry is
+one position of the leading axes `*axes`, for a batch of sequences `[batch, time]`; a
+mask holds its weight, zero for what does not count. What stands at a masked entry, NaN
+and labels out of range included, reaches neither the value nor the gradient.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from seqjax.array_types import Array
+
+TOLERANCE = 0.04
+"""Largest error of a correct forecast: Hochreiter, Schmidhuber (1997), experiment 4."""
+
+
+class Sums(NamedTuple):
+    """A weighted sum and its total weight, which add over batches; a mean does not.
+
+    Attributes:
+        total: Σ weight · value, a scalar, float32 or wider.
+        weight: Σ weight, same dtype.
+    """
+
+    total: Array
+    weight: Array
+
+
+def mean(sums: Sums) -> Array:
+    """Divides a sum by its weight.
+
+    Args:
+        sums: Any `Sums`.
+
+    Returns:
+        total / weight, a scalar; 0 with gradient 0 where nothing counts.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(mean(Sums(jnp.asarray(3.0), jnp.asarray(2.0))))
+        1.5
+    """
+    return jnp.where(
+        sums.weight > 0, sums.total / jnp.where(sums.weight > 0, sums.weight, 1), 0
+    )
+
+
+def length_mask(lengths: Array, num_steps: int) -> Array:
+    """Marks the real steps of padded sequences.
+
+    Args:
+        lengths: Real steps, `[*batch]`, integers.
+        num_steps: Padded number of steps.
+
+    Returns:
+        1 where step < length, else 0: `[*batch, time]`, float32.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(length_mask(jnp.asarray([1, 3]), num_steps=3))
+        [[1. 0. 0.]
+         [1. 1. 1.]]
+    """
+    steps = jnp.arange(num_steps, dtype=lengths.dtype)
+    steps = steps.reshape((1,) * lengths.ndim + (-1,))
+    return (steps < lengths[..., None]).astype(jnp.float32)
+
+
+def cross_entropy(logits: Array, labels: Array, mask: Array | None = None) -> Array:
+    """Averages −ln softmax(logits)[label], in nats.
+
+    Args:
+        logits: `[*axes, classes]`, floating.
+        labels: `[*axes]`, integers. A label outside [0, classes) that counts gives NaN.
+        mask: Weights, `[*axes]`; None counts every entry.
+
+    Returns:
+        Scalar, float32 or wider; 0 where nothing counts.
+
+    Raises:
+        ValueError: If the shapes do not fit.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(jnp.exp(cross_entropy(jnp.zeros((2, 8)), jnp.asarray([3, 5]))))
+        8.0
+    """
+    return mean(SUMS["cross_entropy"](logits, labels, mask))
+
+
+def mean_squared_error(
+    predictions: Array, targets: Array, mask: Array | None = None
+) -> Array:
+    """Averages the squared difference over entries and features.
+
+    Args:
+        predictions: `[*axes, output]`, floating.
+        targets: Same shape.
+        mask: Weights, `[*axes]`; None counts every entry.
+
+    Returns:
+        Scalar, float32 or wider; 0 where nothing counts.
+
+    Raises:
+        ValueError: If the shapes do not fit.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(mean_squared_error(jnp.zeros((2, 1)), jnp.asarray([[1.0], [3.0]])))
+        5.0
+    """
+    return mean(SUMS["mean_squared_error"](predictions, targets, mask))
+
+
+def fraction_within(
+    predictions: Array, targets: Array, mask: Array | None = None
+) -> Array:
+    """Measures how many forecasts are off by less than `TOLERANCE` in every feature.
+
+    Args:
+        predictions: `[*axes, output]`, floating.
+        targets: Same shape.
+        mask: Weights, `[*axes]`; None counts every entry.
+
+    Returns:
+        Fraction, a scalar, float32 or wider; 0 where nothing counts.
+
+    Raises:
+        ValueError: If the shapes do not fit.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(fraction_within(jnp.zeros((2, 1)), jnp.asarray([[0.03], [0.05]])))
+        0.5
+    """
+    return mean(SUMS["fraction_within"](predictions, targets, mask))
+
+
+def accuracy(logits: Array, labels: Array, mask: Array | None = None) -> Array:
+    """Measures how often the largest logit is the label's; ties go to the lower class.
+
+    Args:
+        logits: `[*axes, classes]`, floating.
+        labels: `[*axes]`, integers.
+        mask: Weights, `[*axes]`; None counts every entry.
+
+    Returns:
+        Fraction, a scalar, float32 or wider; 0 where nothing counts.
+
+    Raises:
+        ValueError: If the shapes do not fit.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(accuracy(jnp.eye(2), jnp.asarray([0, 0])))
+        0.5
+    """
+    return mean(SUMS["accuracy"](logits, labels, mask))
+
+
+def _negative_log_likelihood(logits: Array, labels: Array) -> Array:
+    # A negative index would count from the end: send it past the end, which is NaN.
+    index = jnp.where(labels < 0, logits.shape[-1], labels)[..., None]
+    log_probs = jax.nn.log_softmax(logits)
+    return -jnp.take_along_axis(log_probs, index, axis=-1, mode="fill")[..., 0]
+
+
+def _squared_error(predictions: Array, targets: Array) -> Array:
+    return jnp.mean(jnp.square(predictions - targets), axis=-1)
+
+
+def _within(predictions: Array, targets: Array) -> Array:
+    return jnp.all(jnp.abs(predictions - targets) < TOLERANCE, axis=-1)
+
+
+def _hit(logits: Array, labels: Array) -> Array:
+    return jnp.argmax(logits, axis=-1).astype(labels.dtype) == labels
+
+
+def _label_sums(
+    entry_fn: Callable[[Array, Array], Array],
+    logits: Array,
+    labels: Array,
+    mask: Array | None = None,
+) -> Sums:
+    _check_shape("labels", labels, logits.shape[:-1], logits)
+    counted, weights, logits = _masked(logits, mask)
+    return _sum(counted, weights, entry_fn(logits, jnp.where(counted, labels, 0)))
+
+
+def _forecast_sums(
+    entry_fn: Callable[[Array, Array], Array],
+    predictions: Array,
+    targets: Array,
+    mask: Array | None = None,
+) -> Sums:
+    _check_shape("targets", targets, predictions.shape, predictions)
+    counted, weights, predictions = _masked(predictions, mask)
+    _, _, targets = _masked(targets.astype(predictions.dtype), mask)
+    return _sum(counted, weights, entry_fn(predictions, targets))
+
+
+def _masked(outputs: Array, mask: Array | None) -> tuple[Array, Array, Array]:
+    """What counts, its weight, and the outputs with zeros where nothing counts.
+
+    The zeros go in before a loss is applied: to mask its result alone would leave
+    0 · NaN in the gradient.
+    """
+    dtype = outputs.dtype if jnp.finfo(outputs.dtype).bits > 32 else jnp.float32
+    weights = jnp.ones(outputs.shape[:-1], dtype) if mask is None else mask
+    _check_shape("mask", weights, outputs.shape[:-1], outputs)
+    counted = weights != 0
+    outputs = jnp.where(counted[..., None], outputs.astype(dtype), 0)
+    return counted, weights.astype(dtype), outputs
+
+
+def _sum(counted: Array, weights: Array, values: Array) -> Sums:
+    weighted = weights * values.astype(weights.dtype)
+    return Sums(jnp.sum(jnp.where(counted, weighted, 0)), jnp.sum(weights))
+
+
+def _check_shape(
+    name: str, array: Array, shape: tuple[int, ...], outputs: Array
+) -> None:
+    if array.shape != shape:
+        raise ValueError(
+            f"{name}: expected shape {shape} for outputs of shape {outputs.shape}, "
+            f"got {array.shape}; align the leading axes"
+        )
+
+
+SUMS: Mapping[str, Callable[..., Sums]] = MappingProxyType(
+    {
+        "cross_entropy": functools.partial(_label_sums, _negative_log_likelihood),
+        "mean_squared_error": functools.partial(_forecast_sums, _squared_error),
+        "fraction_within": functools.partial(_forecast_sums, _within),
+        "accuracy": functools.partial(_label_sums, _hit),
+    }
+)
+"""What each loss and metric averages: `(outputs, targets, mask=None) -> Sums`."""

@@ -1,0 +1,212 @@
+"""Pure steps of training and evaluation on Flax's `TrainState`."""
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+import jax
+from flax.training.train_state import TrainState
+
+from seqjax.array_types import Array, Key, PyTree
+from seqjax.checks import check_choice
+from seqjax.losses import SUMS, Sums, mean
+from seqjax.tasks import Example
+from seqjax.tree import norm
+
+
+class Objective(NamedTuple):
+    """What training minimises and what it reports.
+
+    Attributes:
+        loss: `(outputs, targets, mask) -> Sums`, as in `seqjax.losses.SUMS`.
+        metric: The same, applied with `Example.scored` as the mask.
+    """
+
+    loss: Callable[..., Sums]
+    metric: Callable[..., Sums]
+
+
+LOSSES: Mapping[str, str] = MappingProxyType(
+    {
+        "forecast": "mean_squared_error",
+        "classify": "cross_entropy",
+        "label": "cross_entropy",
+    }
+)
+"""Kind of a task -> name of its loss in `seqjax.losses`."""
+
+
+def make_objective(kind: str, metric: str) -> Objective:
+    """Finds the loss and the metric of a task.
+
+    Args:
+        kind: `Task.kind`.
+        metric: `Task.metric`.
+
+    Returns:
+        Both functions; equal arguments give equal objectives.
+
+    Raises:
+        ValueError: If a name is unknown.
+
+    Example:
+        >>> from seqjax.tasks import adding
+        >>> task = adding(length=100)
+        >>> make_objective(task.kind, task.metric).loss is SUMS["mean_squared_error"]
+        True
+    """
+    check_choice("kind", kind, LOSSES)
+    check_choice("metric", metric, SUMS)
+    return Objective(loss=SUMS[LOSSES[kind]], metric=SUMS[metric])
+
+
+def train_step(
+    state: TrainState, batch: Example, key: Key, objective: Objective
+) -> tuple[TrainState, dict[str, Array]]:
+    """Makes one update of the parameters.
+
+    Args:
+        state: Parameters and optimiser; `apply_fn` is the `apply` of a model of
+            `seqjax.models`.
+        batch: Leaves with a leading batch axis.
+        key: Feeds all dropout of the step.
+        objective: What to minimise.
+
+    Returns:
+        The next state, and scalars "loss", "metric" (both before the update, with
+        dropout) and "gradient_norm" (Euclidean over all parameters, before clipping).
+
+    Example:
+        >>> import jax
+        >>> from seqjax import cells, models, tasks, training
+        >>> task = tasks.adding(length=10)
+        >>> batch = tasks.sample_batch(task, jax.random.key(0), batch_size=4)
+        >>> model = models.Forecaster(cells.gru(task.input_size, 8), task.output_size)
+        >>> state = TrainState.create(
+        ...     apply_fn=model.apply,
+        ...     params=model.init(jax.random.key(1), batch.inputs)["params"],
+        ...     tx=training.make_optimizer("adam", 1e-3),
+        ... )
+        >>> objective = make_objective(task.kind, task.metric)
+        >>> state, metrics = train_step(state, batch, jax.random.key(2), objective)
+        >>> int(state.step), sorted(metrics)
+        (1, ['gradient_norm', 'loss', 'metric'])
+    """
+    loss_fn = functools.partial(_loss, state, batch, key, objective)
+    values, gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    return _update(state, values, gradients)
+
+
+def probe_train_step(
+    state: TrainState, batch: Example, key: Key, objective: Objective, probes: PyTree
+) -> tuple[TrainState, dict[str, Array], PyTree]:
+    """Makes one update and measures how its gradient travelled through time.
+
+    The same backward pass serves both: the update keeps every bit of `train_step`'s.
+
+    Args:
+        state: As in `train_step`.
+        batch: As in `train_step`.
+        key: As in `train_step`.
+        objective: As in `train_step`.
+        probes: From `seqjax.make_probes` with the cell of the model.
+
+    Returns:
+        The next state and the metrics of `train_step`, and ln ‖∂L/∂carryₜ‖ of every
+        sequence and carry part, leaves `[batch, time+1]`. L is batch size times the
+        loss, so that the values do not depend on how many sequences share the batch.
+
+    Example:
+        >>> import jax
+        >>> from seqjax import cells, make_probes, models, tasks, training
+        >>> task = tasks.adding(length=10)
+        >>> batch = tasks.sample_batch(task, jax.random.key(0), batch_size=4)
+        >>> cell = cells.gru(task.input_size, 8)
+        >>> model = models.Forecaster(cell, task.output_size)
+        >>> params = model.init(jax.random.key(1), batch.inputs)["params"]
+        >>> state = TrainState.create(
+        ...     apply_fn=model.apply,
+        ...     params=params,
+        ...     tx=training.make_optimizer("adam", 1e-3),
+        ... )
+        >>> objective = make_objective(task.kind, task.metric)
+        >>> probes = make_probes(cell, params["cell"], (4,), num_steps=10)
+        >>> state, metrics, log_norms = probe_train_step(
+        ...     state, batch, jax.random.key(2), objective, probes
+        ... )
+        >>> log_norms.hidden.shape
+        (4, 11)
+    """
+    loss_fn = functools.partial(_loss, state, batch, key, objective)
+    values, (gradients, log_norms) = jax.value_and_grad(loss_fn, (0, 1), has_aux=True)(
+        state.params, probes
+    )
+    batch_size = batch.inputs.shape[0]
+    log_norms = jax.tree.map(lambda a: a + math.log(batch_size), log_norms)
+    return *_update(state, values, gradients), log_norms
+
+
+def eval_step(
+    state: TrainState, batch: Example, objective: Objective
+) -> dict[str, Sums]:
+    """Measures a batch without dropout, in sums that add over batches.
+
+    Args:
+        state: As in `train_step`.
+        batch: Leaves with a leading batch axis.
+        objective: What to measure.
+
+    Returns:
+        "loss" and "metric" as `Sums`; add those of all batches, then take
+        `seqjax.losses.mean`.
+
+    Example:
+        >>> import jax
+        >>> from seqjax import cells, losses, models, tasks, training
+        >>> task = tasks.parity(length=10)
+        >>> batch = tasks.sample_batch(task, jax.random.key(0), batch_size=4)
+        >>> model = models.SequenceClassifier(cells.gru(1, 8), task.output_size)
+        >>> state = TrainState.create(
+        ...     apply_fn=model.apply,
+        ...     params=model.init(jax.random.key(1), batch.inputs)["params"],
+        ...     tx=training.make_optimizer("adam", 1e-3),
+        ... )
+        >>> sums = eval_step(state, batch, make_objective(task.kind, task.metric))
+        >>> print(sums["metric"].weight, losses.mean(sums["loss"]).shape)
+        4.0 ()
+    """
+    _, outputs = state.apply_fn({"params": state.params}, batch.inputs, batch.length)
+    return {
+        "loss": objective.loss(outputs, batch.targets, batch.mask),
+        "metric": objective.metric(outputs, batch.targets, batch.scored),
+    }
+
+
+def _loss(
+    state: TrainState,
+    batch: Example,
+    key: Key,
+    objective: Objective,
+    params: PyTree,
+    probes: PyTree | None = None,
+) -> tuple[Array, Array]:
+    _, outputs = state.apply_fn(
+        {"params": params},
+        batch.inputs,
+        batch.length,
+        probes=probes,
+        deterministic=False,
+        rngs={"dropout": key},
+    )
+    loss = mean(objective.loss(outputs, batch.targets, batch.mask))
+    return loss, mean(objective.metric(outputs, batch.targets, batch.scored))
+
+
+def _update(
+    state: TrainState, values: tuple[Array, Array], gradients: PyTree
+) -> tuple[TrainState, dict[str, Array]]:
+    loss, metric = values
+    metrics = {"loss": loss, "metric": metric, "gradient_norm": norm(gradients)}
+    return state.apply_gradients(grads=gradients), metrics
