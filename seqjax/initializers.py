@@ -99,7 +99,7 @@ def orthogonal(gain: float = 1.0) -> Initializer:
     draw = jax.nn.initializers.orthogonal(gain)
 
     def init(key: Key, shape: tuple[int, ...], dtype: DType) -> Array:
-        wide = jnp.promote_types(dtype, jnp.float32)
+        wide = jnp.float64 if dtype == jnp.float64 else jnp.float32
         return draw(key, shape, wide).astype(dtype)
 
     return init
@@ -165,6 +165,7 @@ class Preset(NamedTuple):
     Attributes:
         kernel: Initialiser of the input kernel, `[input, gates*hidden]`.
         recurrent_kernel: Of the recurrent kernel, `[hidden, gates*hidden]`.
+        output_kernel: Of a kernel that reads the hidden layer, `[hidden, output]`.
         bias: Of one bias vector.
         num_biases: How many bias vectors the framework adds up in each gate; a cell
             that holds their sum draws that many and adds them.
@@ -173,6 +174,7 @@ class Preset(NamedTuple):
 
     kernel: Initializer
     recurrent_kernel: Initializer
+    output_kernel: Initializer
     bias: Initializer
     num_biases: int
     forget_bias: float
@@ -185,36 +187,37 @@ _zeros = jax.nn.initializers.zeros
 
 
 def _seqjax(kind: str, input_size: int, hidden_size: int, num_gates: int) -> Preset:
-    return Preset(_lecun, per_block(_orthogonal, num_gates), _zeros, 1, 1.0)
+    return Preset(_lecun, per_block(_orthogonal, num_gates), _lecun, _zeros, 1, 1.0)
 
 
 def _flax(kind: str, input_size: int, hidden_size: int, num_gates: int) -> Preset:
-    return Preset(_lecun, per_block(_orthogonal, num_gates), _zeros, 1, 0.0)
+    return Preset(_lecun, per_block(_orthogonal, num_gates), _lecun, _zeros, 1, 0.0)
 
 
 def _keras(kind: str, input_size: int, hidden_size: int, num_gates: int) -> Preset:
     # Both act on the fused kernel: this is Keras's behaviour, kept on purpose.
-    return Preset(_glorot, _orthogonal, _zeros, 1, 1.0)
+    return Preset(_glorot, _orthogonal, _glorot, _zeros, 1, 1.0)
 
 
 def _torch(kind: str, input_size: int, hidden_size: int, num_gates: int) -> Preset:
     uniform = symmetric_uniform(1 / math.sqrt(hidden_size))
-    return Preset(uniform, uniform, uniform, 2, 0.0)
+    return Preset(uniform, uniform, uniform, uniform, 2, 0.0)
 
 
 def _equinox(kind: str, input_size: int, hidden_size: int, num_gates: int) -> Preset:
     uniform = symmetric_uniform(1 / math.sqrt(hidden_size))
-    return Preset(uniform, uniform, uniform, 1, 0.0)
+    return Preset(uniform, uniform, uniform, uniform, 1, 0.0)
 
 
 def _haiku(kind: str, input_size: int, hidden_size: int, num_gates: int) -> Preset:
+    across = cut_normal(1 / math.sqrt(hidden_size))
     if kind == "gru":
-        return Preset(_lecun, _lecun, _zeros, 1, 0.0)
+        return Preset(_lecun, _lecun, across, _zeros, 1, 0.0)
     if kind == "lstm":  # one Linear over [x, h]
         both = cut_normal(1 / math.sqrt(input_size + hidden_size))
-        return Preset(both, both, _zeros, 1, 1.0)
+        return Preset(both, both, across, _zeros, 1, 1.0)
     kernel = cut_normal(1 / math.sqrt(input_size))
-    return Preset(kernel, cut_normal(1 / math.sqrt(hidden_size)), _zeros, 1, 0.0)
+    return Preset(kernel, across, across, _zeros, 1, 0.0)
 
 
 PRESETS: Mapping[str, Callable[[str, int, int, int], Preset]] = MappingProxyType(

@@ -106,7 +106,8 @@ def _scan_steps(
         return _one_step(plan, step, start.initial, carry, inputs)
 
     if plan.batched:
-        body = jax.vmap(body, in_axes=(0, 0, _StepInputs(0, 0, 0, None, 0, 0)))
+        cut_axis = None if inputs.cut is None or inputs.cut.ndim == 1 else 0
+        body = jax.vmap(body, in_axes=(0, 0, _StepInputs(0, 0, 0, cut_axis, 0, 0)))
     carry, (ys, carries) = _scan(
         functools.partial(body, shared), start.carry, inputs, plan
     )
@@ -208,11 +209,16 @@ def _reset_steps(plan: Plan) -> Array | None:
 
 
 def _cut_steps(plan: Plan) -> Array | None:
-    """Steps whose incoming carry passes no gradient back, `[time]`."""
+    """Steps whose carry passes no gradient back, `[time]` or `[time, batch]`."""
     if plan.window is None:
         return None
     steps = jnp.arange(plan.num_steps)
-    steps = steps[::-1] if plan.reverse else steps
+    if plan.reverse and plan.mask is not None:
+        # From the last real step of each sequence: padding moves no boundary.
+        steps = steps.reshape((-1,) + (1,) * (plan.mask.ndim - 1))
+        steps = jnp.sum(plan.mask, axis=0)[None] - 1 - steps
+    elif plan.reverse:
+        steps = steps[::-1]
     return (steps % plan.window == 0) & (steps > 0)
 
 

@@ -75,6 +75,8 @@ def _scaled_squares(tree: PyTree) -> tuple[Array, Array]:
     if not leaves:
         return jnp.ones((), dtype), jnp.zeros((), dtype)
     largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in leaves]))
+    # Compilers multiply by 1/m, which flushes to 0 where it would be subnormal.
+    largest = jnp.minimum(largest, 1 / jnp.finfo(dtype).tiny)
     # The norm does not depend on m, so m carries no gradient; 1 in place of 0 keeps
     # the ratio 0 and every branch free of NaN.
     scale = jax.lax.stop_gradient(jnp.where(largest == 0, 1, largest))

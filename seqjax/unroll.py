@@ -58,7 +58,8 @@ def unroll(
         key: Turns on dropout and zoneout, with masks drawn from it before the scan.
             None runs their deterministic test-time form.
         window: Truncates back-propagation: no gradient crosses the boundary between
-            windows of this many steps, counted from the step that runs first.
+            windows of this many steps, counted from the step that runs first (under
+            `reverse`, from each sequence's last real one).
         method: `scan` saves what the backward pass needs at every step; `checkpoint`
             saves the carry about every √time steps and computes the rest again, in
             memory about √time; `auto` is `scan`.
@@ -227,7 +228,7 @@ def leading_shape(cell: Cell, xs: PyTree) -> tuple[tuple[int, ...], int]:
     return shapes[0][:-1], shapes[0][-1]
 
 
-def _leading(leaf: Array, ndim: int) -> tuple[int, ...]:
+def _leading(leaf: ArrayLike, ndim: int) -> tuple[int, ...]:
     shape = jnp.shape(leaf)
     if len(shape) <= ndim:
         raise ValueError(

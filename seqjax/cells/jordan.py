@@ -117,7 +117,7 @@ def jordan(
             inits.kernel(kernel_key, (input_size, hidden_size), dtype),
             inits.recurrent_kernel(recurrent_key, (output_size, hidden_size), dtype),
             bias(bias_key, (hidden_size,), dtype),
-            inits.kernel(output_key, (hidden_size, output_size), dtype),
+            inits.output_kernel(output_key, (hidden_size, output_size), dtype),
             inits.bias(output_bias_key, (output_size,), dtype),
         )
 

@@ -155,7 +155,7 @@ def lstm(
             inits.recurrent_kernel(recurrent_key, (output_size, width), dtype),
             _init_bias(bias_key, inits, gates, hidden_size, max_lag, dtype),
             jnp.zeros((len(gates) - 1, hidden_size), dtype) if peephole else None,
-            inits.kernel(projection_key, (hidden_size, output_size), dtype)
+            inits.output_kernel(projection_key, (hidden_size, output_size), dtype)
             if projection_size
             else None,
             _unit_norm(width, hidden_size, dtype) if layer_norm else None,
@@ -199,6 +199,8 @@ def _check_options(
 ) -> None:
     if projection_size is not None:
         check_positive(projection_size=projection_size)
+    if max_lag is not None:
+        chrono_bias(max_lag)  # refuses a bad value here, and not at the first init
     if forget_bias is not None:
         check_finite(forget_bias=forget_bias)
     if forget_bias is not None and max_lag is not None:

@@ -16,6 +16,7 @@ from seqjax.tree import norm
 # are a decay of 0.9 and an epsilon inside the root.
 _RMSPROP_DECAY = 0.99
 _RMSPROP_EPSILON = 1e-8
+_MOMENTUM = 0.9
 
 
 def _trace(momentum: float) -> optax.GradientTransformation:
@@ -25,6 +26,10 @@ def _trace(momentum: float) -> optax.GradientTransformation:
 def _sgd(momentum: float, weight_decay: float) -> optax.GradientTransformation:
     _refuse("weight_decay", weight_decay, "sgd", "adamw")
     return _trace(momentum)
+
+
+def _momentum(momentum: float, weight_decay: float) -> optax.GradientTransformation:
+    return _sgd(momentum or _MOMENTUM, weight_decay)
 
 
 def _rmsprop(momentum: float, weight_decay: float) -> optax.GradientTransformation:
@@ -56,7 +61,15 @@ def _refuse(option: str, value: float, name: str, instead: str) -> None:
 
 
 OPTIMIZERS: Mapping[str, Callable[[float, float], optax.GradientTransformation]] = (
-    MappingProxyType({"sgd": _sgd, "rmsprop": _rmsprop, "adam": _adam, "adamw": _adamw})
+    MappingProxyType(
+        {
+            "sgd": _sgd,
+            "momentum": _momentum,
+            "rmsprop": _rmsprop,
+            "adam": _adam,
+            "adamw": _adamw,
+        }
+    )
 )
 """Name -> direction of an update, `(momentum, weight_decay)`, before the rate."""
 
@@ -75,15 +88,16 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
     """Makes an optimiser: accumulate, clip, find a direction, scale it by the rate.
 
-    "sgd" m ← μ m + g, direction m. "rmsprop" v ← 0.99 v + 0.01 g², direction the
+    "sgd" m ← μ m + g, direction m; "momentum" the same, with μ = 0.9 if none is given.
+    "rmsprop" v ← 0.99 v + 0.01 g², direction the
     momentum of g/(√v + 1e-8). "adam" with 0.9, 0.999 and 1e-8; "adamw" adds
     `weight_decay` times the parameter to Adam's direction, for arrays of rank two and
     more: kernels, not biases.
 
     Args:
-        name: "sgd", "rmsprop", "adam" or "adamw".
+        name: "sgd", "momentum", "rmsprop", "adam" or "adamw".
         schedule: Learning rate, or `(update) -> rate`.
-        momentum: μ of sgd and rmsprop.
+        momentum: μ of sgd, momentum and rmsprop.
         weight_decay: Of adamw, per unit of learning rate.
         clip_norm: Scales a longer gradient down to this Euclidean norm over all
             parameters; right also where the squares of its entries overflow.

@@ -69,6 +69,7 @@ def _adam_by_hand(p, gradients, decay):
     ("name", "options", "by_hand", "decay"),
     [
         ("sgd", {"momentum": MOMENTUM}, _sgd_by_hand, 0),
+        ("momentum", {"momentum": MOMENTUM}, _sgd_by_hand, 0),
         ("rmsprop", {"momentum": MOMENTUM}, _rmsprop_by_hand, 0),
         ("adam", {}, _adam_by_hand, 0),
         ("adamw", {"weight_decay": DECAY}, _adam_by_hand, DECAY),
@@ -227,3 +228,14 @@ def test_an_option_of_another_optimizer_is_refused(name, option, instead):
 def test_an_unknown_optimizer_is_refused():
     with pytest.raises(ValueError, match=r"optimizer: expected one of .*mean 'adam'"):
         make_optimizer("adma", RATE)
+
+
+def test_momentum_without_a_value_is_nine_tenths():
+    params, gradients = {"w": jnp.ones(3)}, {"w": jnp.arange(3.0)}
+    given = make_optimizer("sgd", 0.1, momentum=0.9)
+    named = make_optimizer("momentum", 0.1)
+    state, other = given.init(params), named.init(params)
+    for _ in range(2):
+        expected, state = given.update(gradients, state, params)
+        actual, other = named.update(gradients, other, params)
+    assert bool(jnp.all(actual["w"] == expected["w"]))

@@ -1,0 +1,64 @@
+"""Describes a run without making it: shapes, parameter counts, memory of a step."""
+
+import math
+import sys
+
+import jax
+
+from experiments import loop
+from experiments.checkpoints import leaves_by_name
+from experiments.options import Options
+from experiments.programs import Programs, parameter_counts
+
+_MIB = 1024 * 1024
+
+
+def describe(options: Options) -> None:
+    """Prints what the flags would train; writes nothing.
+
+    Args:
+      options: the flags of the run.
+
+    Raises:
+      Exit: the flags do not make a task, a model or an optimiser.
+    """
+    programs = loop.build(options)
+    source = programs.source
+    print(f"task       {source.name}, {source.kind}, scored by {source.metric}")
+    print(f"cell       {programs.model.cell}")
+    for name, shape in _example_shapes(programs).items():
+        print(f"{name:10} {shape}")
+    print("parameters")
+    for name, leaf in leaves_by_name(programs.state_shape.params).items():
+        print(f"  {name:30} {leaf.dtype} {list(leaf.shape)}")
+    counts = parameter_counts(programs.state_shape.params)
+    for name, count in (counts | {"total": sum(counts.values())}).items():
+        print(f"  {name:30} {count:,}")
+    print("memory of one update, MiB")
+    for name, size in _memory(programs).items():
+        print(f"  {name:30} {size / _MIB:,.2f}")
+
+
+def _example_shapes(programs: Programs) -> dict[str, str]:
+    source = programs.source
+    example = jax.eval_shape(source.expand, source.fetch("train", 0))
+    return {
+        name: f"{leaf.dtype} {list(leaf.shape)}"
+        for name, leaf in example._asdict().items()
+    }
+
+
+def _memory(programs: Programs) -> dict[str, int]:
+    """Returns bytes by purpose, as the compiler plans them."""
+    state = jax.tree.leaves(programs.state_shape)
+    sizes = {"state": sum(x.dtype.itemsize * math.prod(x.shape) for x in state)}
+    analysis = programs.update.memory_analysis()
+    if analysis is None:
+        print("the compiler tells nothing about memory here", file=sys.stderr)
+        return sizes
+    return sizes | {
+        "arguments": analysis.argument_size_in_bytes,
+        "outputs": analysis.output_size_in_bytes,
+        "shared by both": analysis.alias_size_in_bytes,
+        "temporaries": analysis.temp_size_in_bytes,
+    }

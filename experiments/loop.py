@@ -1,0 +1,310 @@
+"""The training loop: steps, evaluations, checkpoints, and an orderly end.
+
+State s is the state after s updates. At each s the loop evaluates if due, saves if due,
+and then makes update s + 1, so that a checkpoint of s knows the evaluation at s. What
+is logged is fetched from the device behind the newest dispatched step.
+"""
+
+import collections
+import math
+import signal
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments import environment, run_dir, training_state
+from experiments.checkpoints import Checkpoints, NonFiniteError
+from experiments.factories import build_source
+from experiments.launch import BAD_FLAG, NO_CHECKPOINT, NON_FINITE, Exit
+from experiments.logs import GradientLog, MetricsLog
+from experiments.options import Options
+from experiments.programs import GradientFlow, Programs
+from experiments.progress import Display, Pace
+from experiments.run_dir import RunDir
+from experiments.stopping import StopRequest
+
+
+def build(options: Options) -> Programs:
+    """Returns the programs of a run.
+
+    Args:
+      options: the flags of the run.
+
+    Raises:
+      Exit: the flags do not make a task, a model or an optimiser.
+    """
+    try:
+        return Programs(options, build_source(options, options.seed))
+    except ValueError as error:
+        raise Exit(BAD_FLAG, str(error)) from error
+
+
+def train(options: Options) -> None:
+    """Trains until the end, a signal, or a number that is not finite.
+
+    Args:
+      options: the flags of the run.
+
+    Raises:
+      Exit: the run directory cannot be used, all its checkpoints are damaged, a number
+        was not finite, or a signal came.
+    """
+    programs = build(options)
+    with (
+        StopRequest() as stop,
+        run_dir.open_run(options, environment.describe()) as run,
+    ):
+        run.update(task=training_state.describe_task(programs.source))
+        with Display(options.progress, options.num_steps) as display:
+            loop = Loop(options, programs, run, display, stop)
+            result = _train(options, loop, run)
+        if result is None:
+            run.finish("stopped", step=loop.step)
+            name = signal.Signals(stop.exit_code - 128).name
+            raise Exit(stop.exit_code, f"stopped by {name} at step {loop.step}, saved")
+        run.finish("done", result=result)
+    print(training_state.result_text(programs.source, result))
+    _draw_report(options, run)
+
+
+def _draw_report(options: Options, run: RunDir) -> None:
+    if not options.report:
+        return
+    # Matplotlib takes a second to import, which a run without plots need not wait.
+    from experiments.report_page import write_report
+
+    try:
+        print(f"report: {write_report(run.path)}")
+    except (OSError, ValueError) as error:
+        raise Exit(1, f"the run is complete, its report is not: {error}") from error
+
+
+def _train(options: Options, loop: "Loop", run: RunDir) -> dict[str, Any] | None:
+    """Returns the result, or None if a signal came."""
+    try:
+        return loop.test() if loop.train() else None
+    except NonFiniteError as error:
+        run.finish("diverged", reason=str(error))
+        _draw_report(options, run)
+        raise Exit(
+            NON_FINITE,
+            f"{error}; lower --learning_rate or --clip_norm. No later state was saved",
+        ) from error
+
+
+class Loop:
+    """One attempt at a run.
+
+    Attributes:
+      step: number of updates done.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        programs: Programs,
+        run: RunDir,
+        display: Display,
+        stop: StopRequest,
+    ) -> None:
+        """Restores the newest intact state, or makes the first one.
+
+        Args:
+          options: the flags of the run.
+          programs: what to execute.
+          run: where to write.
+          display: where to show.
+          stop: asks for an early end.
+
+        Raises:
+          Exit: there are checkpoints, and none is intact.
+        """
+        self._options, self._programs, self._source = options, programs, programs.source
+        self._run, self._display, self._stop = run, display, stop
+        self._checkpoints = Checkpoints(
+            run.path / "checkpoints",
+            keep_last=options.keep_last,
+            on_damage=lambda step, reason: run.event(
+                "damaged", step=step, reason=reason
+            ),
+        )
+        self._saved: tuple[int, int] | None = None
+        self.step, self._training = self._restore()
+        evaluated_step = int(self._training.evaluated_step)
+        self._metrics = MetricsLog(
+            run.path / "metrics.jsonl", self.step, evaluated_step
+        )
+        self._gradients = GradientLog(
+            run.path / "gradient_norms.npz", programs.parts, self.step
+        )
+        self._pending: collections.deque[tuple[int, Any]] = collections.deque()
+
+    def train(self) -> bool:
+        """Trains; returns True at the end, False if a signal came, both after saving.
+
+        Raises:
+          NonFiniteError: a loss, a gradient or a parameter is not finite.
+        """
+        self._display.say(f"compiling for {jax.devices()[0].device_kind}")
+        self._programs.compile(probed=bool(self._options.gradient_every))
+        self._pace = Pace(self.step)
+        while not self._stop.signal:
+            if self._evaluation_due() and not self._evaluate():
+                continue
+            if self._finished():
+                self._save()
+                return True
+            if self.step and self.step % self._options.save_every == 0:
+                self._save()
+            self._dispatch()
+        self._save()
+        return False
+
+    def test(self) -> dict[str, Any] | None:
+        """Measures the best state on the test set; None if a signal came."""
+        best = self._training
+        if best.best_step < 0:
+            raise NonFiniteError("no validation metric was finite")
+        if best.best_step != self.step:
+            best = training_state.restore_step(
+                self._checkpoints, self._programs, int(best.best_step)
+            )
+        values = self._measure(best, "test")
+        if values is None:
+            return None
+        self._write_row(int(best.best_step), "test", values)
+        self._metrics.sync()
+        return training_state.describe_result(self._source, self._training, values)
+
+    def _restore(self) -> tuple[int, training_state.Training]:
+        found = training_state.restore_newest(self._checkpoints, self._programs)
+        if found is None and self._options.resume == "must":
+            raise Exit(
+                NO_CHECKPOINT, f"--resume=must: no checkpoint in {self._run.path}"
+            )
+        first = training_state.start
+        step, training = found or (0, first(self._programs.initial_state()))
+        self._checkpoints.sweep(newest=step if found else -1)
+        if found:
+            self._saved = (step, int(training.evaluated_step))
+            self._run.event("restored", step=step)
+            self._display.say(f"resuming at step {step}")
+        return step, training
+
+    def _evaluation_due(self) -> bool:
+        due = self.step % self._options.eval_every == 0
+        last = self.step >= self._options.num_steps
+        return (due or last) and self._training.evaluated_step != self.step
+
+    def _finished(self) -> bool:
+        patience, target = self._options.early_stop_patience, self._options.stop_at
+        training = self._training
+        if patience and training.evals_since_best >= patience:
+            return True
+        if target is not None and training.best_step >= 0:
+            best, lower = float(training.best_metric), self._source.lower_is_better
+            if best <= target if lower else best >= target:
+                return True
+        return self.step >= self._options.num_steps
+
+    def _dispatch(self) -> None:
+        """Starts the next update, and logs the oldest of those under way."""
+        raw = self._source.fetch("train", self.step)
+        state, flow = self._training.state, None
+        every = self._options.gradient_every
+        if every and self.step % every == 0:
+            state, metrics, flow = self._programs.probed_update(state, raw)
+        else:
+            state, metrics = self._programs.update(state, raw)
+        self._training = self._training._replace(state=state)
+        self._pending.append((self.step, (metrics, flow)))
+        self.step += 1
+        while len(self._pending) >= self._options.max_in_flight:
+            self._log(*self._pending.popleft())
+
+    def _drain(self) -> None:
+        while self._pending:
+            self._log(*self._pending.popleft())
+
+    def _log(self, step: int, outputs: Any) -> None:
+        """Waits for the update that was made at `step`, checks it, and logs it."""
+        metrics, flow = jax.device_get(outputs)
+        values = {name: float(value) for name, value in metrics.items()}
+        bad = [name for name, value in values.items() if not math.isfinite(value)]
+        if bad or flow is not None or step % self._options.log_every == 0:
+            self._log_row(step, values, flow)
+        if bad:
+            self._metrics.sync()
+            raise NonFiniteError(f"step {step}: {' and '.join(bad)} not finite")
+
+    def _log_row(
+        self, step: int, values: dict[str, float], flow: GradientFlow | None
+    ) -> None:
+        updates = step // self._options.accumulate_steps
+        row = {
+            "loss": values["loss"],
+            self._source.metric: values["metric"],
+            "learning_rate": self._programs.learning_rate(updates),
+            "gradient_norm": values["gradient_norm"],
+            "steps_per_second": self._pace.steps_per_second(step + 1),
+        }
+        if flow is not None:
+            rate, half_life = float(flow.decay_rate), float(flow.half_life)
+            self._gradients.add(step, np.asarray(flow.log_norms), rate, half_life)
+            row |= {"decay_rate": rate, "half_life": half_life}
+        self._write_row(step, "train", row)
+        shown = ("loss", "decay_rate", "steps_per_second")
+        self._show({name: row[name] for name in shown if name in row})
+
+    def _evaluate(self) -> bool:
+        """Measures the validation set; False if a signal came in between."""
+        self._drain()
+        values = self._measure(self._training, "valid")
+        if values is None:
+            return False
+        metric = values[self._source.metric]
+        better = training_state.is_better(
+            self._training, metric, lower_is_better=self._source.lower_is_better
+        )
+        self._training = self._training.evaluated(self.step, metric, better=better)
+        self._write_row(self.step, "valid", values)
+        self._show({f"valid {self._source.metric}": metric}, milestone=True)
+        if better:
+            self._save()
+        return True
+
+    def _measure(
+        self, training: training_state.Training, split: str
+    ) -> dict[str, float] | None:
+        with self._pace.paused():
+            return self._programs.evaluate(
+                training.state,
+                split,
+                self._options.eval_size,
+                stopped=lambda: self._stop.signal is not None,
+            )
+
+    def _save(self) -> None:
+        """Makes the state so far, and all rows before it, survive anything."""
+        self._drain()
+        version = (self.step, int(self._training.evaluated_step))
+        if self._saved == version:
+            return
+        with self._pace.paused():
+            self._gradients.save()
+            self._metrics.sync()
+            best = int(self._training.best_step)
+            keep = (best,) if best >= 0 else ()
+            self._checkpoints.save(self.step, self._training, keep=keep)
+            self._run.event("checkpoint", step=self.step)
+        self._saved = version
+
+    def _write_row(self, step: int, split: str, values: dict[str, Any]) -> None:
+        self._metrics.write({"step": step, "split": split, **values})
+
+    def _show(
+        self, figures: dict[str, float | None], *, milestone: bool = False
+    ) -> None:
+        remaining = self._pace.remaining(self.step, self._options.num_steps)
+        self._display.show(self.step, figures, remaining, milestone=milestone)
