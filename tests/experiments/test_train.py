@@ -156,6 +156,8 @@ def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(
     train.main(options_of(path))
     assert rows(path) == rows(finished)
     assert leaf_hashes(path, LAST) == leaf_hashes(finished, LAST)
+    curves = "gradient_norms.npz"
+    assert (path / curves).read_bytes() == (finished / curves).read_bytes()
     events = [json.loads(x) for x in (path / "events.jsonl").read_text().splitlines()]
     assert [e["step"] for e in events if e["event"] == "damaged"] == [newest]
 
