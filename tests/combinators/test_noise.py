@@ -169,7 +169,7 @@ def test_zoneout_keeps_old_values_at_its_rates():
         kept = np.asarray(got == old)
         # The vectorised step sums in another order.
         np.testing.assert_allclose(got, np.where(kept, old, new), rtol=2e-6, atol=1e-6)
-        _assert_rate(kept, rate)
+        _assert_rate(kept, float(rate))
         assert np.any(kept[:, 0] != kept[:, 1])
 
 
