@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 RUN_DIR ?= runs/demo
 
-.PHONY: demo test slow check clean
+.PHONY: demo test check clean
 
 demo: $(VENV)/experiments.stamp
 	$(BIN)/python -m experiments.train \
@@ -13,20 +13,17 @@ demo: $(VENV)/experiments.stamp
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -n 2
 
-slow: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -m slow
-
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-# An extra is installed once, and again when pyproject.toml changes. A venv without its
-# own pip needs nothing that Debian splits off into python3-venv.
+# An extra is installed once, and again when pyproject.toml changes. The venv starts
+# without pip, since ensurepip is in a package of its own on Debian, and then gets one.
 $(VENV)/%.stamp: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv --without-pip $(VENV)
 	$(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check \
-	  install --quiet --editable ".[$*]"
+	  install --quiet pip --editable ".[$*]"
 	touch $@
 
 clean:

@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import numbers
 from collections.abc import Iterable
 
 
@@ -17,7 +18,11 @@ def check_positive(**sizes: object) -> None:
         ValueError: hidden_size: expected a whole number >= 1, got 0
     """
     for name, value in sizes.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, numbers.Integral)
+            or value < 1
+        ):
             raise ValueError(f"{name}: expected a whole number >= 1, got {value!r}")
 
 

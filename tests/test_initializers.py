@@ -320,7 +320,7 @@ def test_replaced_initialisers_act_on_each_block_of_their_own_parameter():
     assert sorted(shapes) == sorted(
         [("kernel", (3, 4)), ("recurrent_kernel", (4, 4))] * 3 + [("bias", (4,))] * 4
     )
-    for leaf in params:
+    for leaf in jax.tree.leaves(params):
         for block in np.split(leaf, leaf.shape[-1] // 4, axis=-1):
             assert np.ptp(block) == 0
 

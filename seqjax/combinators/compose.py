@@ -216,7 +216,7 @@ def learned_carry(cell: Cell) -> Cell:
     """Makes the initial carry a parameter, started at the cell's own.
 
     Args:
-        cell: Any cell.
+        cell: Any cell; put `with_reset` outside, which then restores the learned carry.
 
     Returns:
         A cell with params `Wrapped(cell, carry)`; resets restore the learned carry.

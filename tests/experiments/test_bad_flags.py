@@ -84,7 +84,7 @@ CASES = [
     (["--merge=sum"], ["--merge=sum", "--bidirectional=true"]),
     (["--residual"], ["--residual", "--num_layers"]),
     (["--decay_every=9"], ["--decay_every=9", "--schedule=step"]),
-    (["--momentum=0.9"], ["--momentum=0.9", "--optimizer=rmsprop|sgd"]),
+    (["--momentum=0.9"], ["--momentum=0.9", "--optimizer=momentum|rmsprop|sgd"]),
     (["--weight_decay=0.1"], ["--weight_decay=0.1", "--optimizer=adamw"]),
     (["--num_steps=9", "--warmup_steps=10"], ["--warmup_steps=10", "at most"]),
     (["--eval_size=0"], ["--eval_size=0", "adding"]),

@@ -12,9 +12,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from experiments import names
+from experiments.datasets.mnist import MNIST_TASKS
 from experiments.launch import Exit, expand_flagfiles, flag, parse
 from experiments.options import Options, format_flags
-from seqjax import initializers, tasks
+from seqjax import initializers, tasks, training
 from seqjax.cells import CELLS
 from seqjax.cells.elman import ACTIVATIONS
 
@@ -94,6 +95,9 @@ def test_legal_names_are_those_of_the_library() -> None:
     assert set(names.TASKS) == set(tasks.TASKS)
     assert set(names.INITS) == set(initializers.PRESETS)
     assert set(names.ACTIVATIONS) == set(ACTIVATIONS)
+    assert set(names.OPTIMIZERS) == set(training.OPTIMIZERS)
+    assert set(names.SCHEDULES) == set(training.SCHEDULES)
+    assert set(names.DATASETS) == set(MNIST_TASKS)
 
 
 @pytest.mark.parametrize("task", names.TASKS)

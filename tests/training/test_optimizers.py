@@ -232,10 +232,11 @@ def test_an_unknown_optimizer_is_refused():
 
 def test_momentum_without_a_value_is_nine_tenths():
     params, gradients = {"w": jnp.ones(3)}, {"w": jnp.arange(3.0)}
-    given = make_optimizer("sgd", 0.1, momentum=0.9)
-    named = make_optimizer("momentum", 0.1)
-    state, other = given.init(params), named.init(params)
-    for _ in range(2):
-        expected, state = given.update(gradients, state, params)
-        actual, other = named.update(gradients, other, params)
-    assert bool(jnp.all(actual["w"] == expected["w"]))
+
+    def second_update(optimizer):
+        _, state = optimizer.update(gradients, optimizer.init(params), params)
+        return optimizer.update(gradients, state, params)[0]
+
+    given = second_update(make_optimizer("sgd", 0.1, momentum=0.9))
+    named = second_update(make_optimizer("momentum", 0.1))
+    assert bool(jnp.all(given["w"] == named["w"]))
