@@ -16,7 +16,7 @@ test: $(VENV)/dev.stamp
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 # An extra is installed once, and again when pyproject.toml changes. The venv starts
 # without pip, since ensurepip is in a package of its own on Debian, and then gets one.
