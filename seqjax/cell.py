@@ -16,7 +16,9 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from seqjax.array_types import Array, Key, PyTree
+import jax.numpy as jnp
+
+from seqjax.array_types import Array, DType, Key, PyTree
 from seqjax.made import Made
 
 Params = TypeVar("Params")
@@ -58,11 +60,43 @@ class Affine:
     hidden: Callable[[Any], Array]
     rest: Callable[[Any, Array, Array, Any], tuple[Any, Any]]
 
-    def step(self, params: PyTree, carry: PyTree, x: Array) -> tuple[PyTree, PyTree]:
-        """One time step, derived from the declared parts."""
+    def step(
+        self,
+        params: PyTree,
+        carry: PyTree,
+        x: Array,
+        *,
+        product_dtype: DType | None = None,
+    ) -> tuple[PyTree, PyTree]:
+        """One time step, derived from the declared parts; see `product`."""
         kernel, bias, recurrent_kernel, rest = self.split(params)
-        u = x @ kernel if bias is None else x @ kernel + bias
-        return self.rest(rest, u, self.hidden(carry) @ recurrent_kernel, carry)
+        u = product(x, kernel, product_dtype)
+        u = u if bias is None else u + bias
+        v = product(self.hidden(carry), recurrent_kernel, product_dtype)
+        return self.rest(rest, u, v, carry)
+
+
+def product(a: Array, b: Array, dtype: DType | None) -> Array:
+    """Multiplies matrices, operands rounded to `dtype`, sums in their own.
+
+    Args:
+        a: `[..., rows, inner]`, or `[inner]`.
+        b: `[inner, columns]`.
+        dtype: What operands are rounded to; None rounds none.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> a, b = jnp.full((1, 2), 1.001), jnp.ones((2, 1))
+        >>> print(product(a, b, None), product(a, b, jnp.bfloat16))
+        [[2.002]] [[2.]]
+    """
+    if dtype is None:
+        return a @ b
+    return jnp.matmul(
+        a.astype(dtype),
+        b.astype(dtype),
+        preferred_element_type=jnp.result_type(a, b),
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,16 +6,20 @@ step, with all that surrounds a step: probe, cut, reset, hold.
 
 import dataclasses
 import functools
-import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from seqjax.array_types import Array, Key, PyTree
+from seqjax.affine_scan import AffineScan, Operands, Outputs
+from seqjax.array_types import Array, DType, Key, PyTree
 from seqjax.cell import Cell, Noise
-from seqjax.tree import log_norm, log_norm_probe
+from seqjax.derivative import apply_rule
+from seqjax.stepping import StepInputs, emit_both, emit_output, scan_steps
+from seqjax.tree import log_norm
+
+LEVELS = {"checkpoint": 1, "two_level": 2}
+"""Levels of checkpoints, by the methods of `unroll` that have them."""
 
 
 class Start(NamedTuple):
@@ -48,17 +52,7 @@ class Plan:
     method: str
     return_carries: bool
     reverse: bool
-
-
-class _StepInputs(NamedTuple):
-    """What one step reads; leaves that are not needed are None."""
-
-    x: PyTree
-    real: PyTree
-    reset: PyTree
-    cut: PyTree
-    probe: PyTree
-    noise: PyTree
+    product_dtype: DType | None
 
 
 def run(
@@ -93,91 +87,91 @@ def _scan_steps(
     if key is not None and noise is not None:
         shared, per_step = _sample_noise(plan, noise, params, xs, key)
     entering, final = _split_probes(plan, start.probes)
-    inputs = _StepInputs(
+    inputs = StepInputs(
         xs, plan.mask, _reset_steps(plan), _cut_steps(plan), entering, per_step
     )
-
-    def body(shared: PyTree, carry: PyTree, inputs: _StepInputs):
-        def step(carry: PyTree, x: PyTree) -> tuple[PyTree, PyTree]:
-            if noise is None:
-                return cell.step(params, carry, x)
-            return noise.step(params, carry, x, (shared, inputs.noise))
-
-        return _one_step(plan, step, start.initial, carry, inputs)
-
-    if plan.batched:
-        cut_axis = None if inputs.cut is None or inputs.cut.ndim == 1 else 0
-        body = jax.vmap(body, in_axes=(0, 0, _StepInputs(0, 0, 0, cut_axis, 0, 0)))
-    carry, (ys, carries) = _scan(
-        functools.partial(body, shared), start.carry, inputs, plan
-    )
+    if noise is None and _takes_affine(plan, cell, params, start, xs):
+        carry, ys, carries = _scan_affine(plan, cell, params, start, inputs)
+    else:
+        carry, ys, carries = _scan_plainly(
+            plan, cell, params, start, inputs, noise, shared
+        )
     if final is not None:
         carry, ys = _probe_final(carry, ys, final)
     return (carries if plan.return_carries else carry), ys
 
 
-def _one_step(
+def _scan_plainly(
     plan: Plan,
-    step: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]],
-    initial: PyTree,
-    carry: PyTree,
-    inputs: _StepInputs,
-) -> tuple[PyTree, tuple[PyTree, PyTree]]:
-    """One step of one sequence with everything around it: probe, cut, reset, hold."""
-    if inputs.probe is not None:
-        carry = _probe_parts(carry, inputs.probe)
-    held, x = carry, inputs.x
-    if inputs.cut is not None:
-        carry = _where(inputs.cut, jax.lax.stop_gradient(carry), carry)
-    if inputs.reset is not None:
-        carry = _where(inputs.reset, initial, carry)
-    if inputs.real is not None:
-        # The first of two wheres: padding never enters the step, so that no NaN of
-        # its derivative can meet the zero cotangent of the second where.
-        x = _where(inputs.real, x, jax.tree.map(jnp.zeros_like, x))
-    carry, y = step(carry, x)
-    if inputs.real is not None:
-        carry = _where(inputs.real, carry, held)
-        y = _where(inputs.real, y, jax.tree.map(jnp.zeros_like, y))
-    return carry, (y, carry if plan.return_carries else None)
-
-
-def _scan(
-    body: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]],
-    carry: PyTree,
-    inputs: PyTree,
-    plan: Plan,
-) -> tuple[PyTree, PyTree]:
-    scan = functools.partial(jax.lax.scan, reverse=plan.reverse)
-    chunk = math.isqrt(plan.num_steps)
-    if plan.method != "checkpoint" or chunk < 2:
-        return scan(body, carry, inputs, length=plan.num_steps)
-    num_chunks = plan.num_steps // chunk
-    cut = num_chunks * chunk
-
-    @functools.partial(jax.checkpoint, prevent_cse=False)
-    def run_chunk(carry: PyTree, inputs: PyTree) -> tuple[PyTree, PyTree]:
-        return scan(body, carry, inputs)
-
-    def head(carry: PyTree) -> tuple[PyTree, PyTree]:
-        chunks = jax.tree.map(
-            lambda a: a[:cut].reshape(num_chunks, chunk, *a.shape[1:]), inputs
+    cell: Cell,
+    params: PyTree,
+    start: Start,
+    inputs: StepInputs,
+    noise: Noise | None,
+    shared: PyTree,
+) -> tuple[PyTree, PyTree, PyTree]:
+    step_once = cell.step
+    if plan.product_dtype is not None:
+        if noise is not None or cell.affine is None:
+            raise ValueError(
+                f"product_dtype: expected None for {cell}, which is no affine cell "
+                f"without noise, got {plan.product_dtype}; leave it out"
+            )
+        step_once = functools.partial(
+            cell.affine.step, product_dtype=plan.product_dtype
         )
-        carry, outputs = scan(run_chunk, carry, chunks)
-        return carry, jax.tree.map(lambda a: a.reshape(cut, *a.shape[2:]), outputs)
 
-    def tail(carry: PyTree) -> tuple[PyTree, PyTree]:
-        return run_chunk(carry, jax.tree.map(lambda a: a[cut:], inputs))
+    def step(carry: PyTree, x: PyTree, masks: PyTree) -> tuple[PyTree, PyTree]:
+        if noise is None:
+            return step_once(params, carry, x)
+        return noise.step(params, carry, x, masks)
 
-    if cut == plan.num_steps:
-        return head(carry)
-    if plan.reverse:
-        carry, late = tail(carry)
-        carry, early = head(carry)
-    else:
-        carry, early = head(carry)
-        carry, late = tail(carry)
-    return carry, jax.tree.map(lambda *ab: jnp.concatenate(ab), early, late)
+    carry, (ys, carries) = scan_steps(
+        step,
+        start.carry,
+        start.initial,
+        inputs,
+        shared=shared,
+        batched=plan.batched,
+        reverse=plan.reverse,
+        emit=emit_both if plan.return_carries else emit_output,
+        levels=LEVELS.get(plan.method, 0),
+    )
+    return carry, ys, carries
+
+
+def _takes_affine(
+    plan: Plan, cell: Cell, params: PyTree, start: Start, xs: PyTree
+) -> bool:
+    """Whether the rule for affine cells applies; `scan` is the way around it."""
+    if plan.method == "scan" or cell.affine is None or plan.num_steps == 0:
+        return False
+    floats = jax.tree.leaves((params, start.carry, xs))
+    return all(jnp.issubdtype(jnp.result_type(leaf), jnp.floating) for leaf in floats)
+
+
+def _scan_affine(
+    plan: Plan, cell: Cell, params: PyTree, start: Start, inputs: StepInputs
+) -> tuple[PyTree, PyTree, PyTree]:
+    rule = AffineScan(
+        cell,
+        plan.reverse,
+        plan.return_carries,
+        LEVELS.get(plan.method, 0),
+        plan.product_dtype,
+    )
+    carry = start.carry
+    if not plan.batched:
+        carry = jax.tree.map(lambda a: a[None], carry)
+        cut = inputs.cut
+        inputs = jax.tree.map(lambda a: a[:, None], inputs)._replace(cut=cut)
+    outputs = apply_rule(rule, Operands(params, carry, start.initial, inputs))
+    if not plan.batched:
+        outputs = Outputs(
+            jax.tree.map(lambda a: a[0], outputs.carry),
+            *jax.tree.map(lambda a: a[:, 0], outputs[1:]),
+        )
+    return tuple(outputs)
 
 
 def _sample_noise(
@@ -237,10 +231,6 @@ def _split_probes(plan: Plan, probes: PyTree | None) -> tuple[PyTree, PyTree]:
     )
 
 
-def _probe_parts(carry: PyTree, probes: PyTree) -> PyTree:
-    return jax.tree.map(log_norm_probe, carry, probes)
-
-
 @jax.custom_vjp
 def _probe_final(carry: PyTree, ys: PyTree, probes: PyTree) -> tuple[PyTree, PyTree]:
     # The outputs pass through as well: a loss on them alone must still report a zero
@@ -265,7 +255,3 @@ def _probe_final_backward(probes: PyTree, cotangents: tuple[PyTree, PyTree]):
 
 
 _probe_final.defvjp(_probe_final_forward, _probe_final_backward)
-
-
-def _where(condition: Array, yes: PyTree, no: PyTree) -> PyTree:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)

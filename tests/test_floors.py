@@ -9,9 +9,17 @@ ROOT = Path(__file__).parent.parent
 
 # A module imports only from floors below its own; within a floor, without circles.
 FLOORS = (
-    ("array_types", "checks", "initializers", "made", "tree"),
+    ("array_types", "checks", "chunks", "derivative", "initializers", "made", "tree"),
     ("cell", "tasks", "losses"),
-    ("cells", "running", "unroll", "combinators"),
+    (
+        "cells",
+        "stepping",
+        "affine_chunk",
+        "affine_scan",
+        "running",
+        "unroll",
+        "combinators",
+    ),
     ("gradients", "models"),
     ("training",),
 )
@@ -20,6 +28,13 @@ SAME_FLOOR = {
     ("checks", "initializers"),
     ("array_types", "initializers"),
     ("array_types", "tree"),
+    ("array_types", "chunks"),
+    ("array_types", "derivative"),
+    ("stepping", "affine_chunk"),
+    ("stepping", "affine_scan"),
+    ("affine_chunk", "affine_scan"),
+    ("stepping", "running"),
+    ("affine_scan", "running"),
     ("running", "unroll"),
     ("running", "combinators"),
     ("unroll", "combinators"),

@@ -51,6 +51,15 @@ class LSTMParams(NamedTuple):
     norm: LSTMNorm | None = None
 
 
+class _Rest(NamedTuple):
+    """What stands outside the two products; bias only under layer norms."""
+
+    bias: Array | None
+    peephole: Array | None
+    projection: Array | None
+    norm: LSTMNorm | None
+
+
 class LSTMCarry(NamedTuple):
     """Carry: h, `[output]`, and c, `[hidden]`."""
 
@@ -161,9 +170,9 @@ def lstm(
             _unit_norm(width, hidden_size, dtype) if layer_norm else None,
         )
 
-    def rest(params: LSTMParams, u: Array, v: Array, carry: LSTMCarry):
-        norm = params.norm
-        z = u + v if norm is None else _normalised_sum(norm, params.bias, u, v)
+    def rest(params: _Rest, u: Array, v: Array, carry: LSTMCarry):
+        norm, b = params.norm, params.bias
+        z = u + v if norm is None or b is None else _normalised_sum(norm, b, u, v)
         c, o = _new_cell(
             dict(zip(gates, jnp.split(z, len(gates)), strict=True)),
             params,
@@ -262,8 +271,11 @@ def _unit_norm(width: int, hidden_size: int, dtype: DType) -> LSTMNorm:
 
 def _split(params: LSTMParams) -> AffineParams:
     # The bias stands outside the layer norm of the input product.
-    bias = params.bias if params.norm is None else None
-    return AffineParams(params.kernel, bias, params.recurrent_kernel, params)
+    inside, outside = (
+        (params.bias, None) if params.norm is None else (None, params.bias)
+    )
+    rest = _Rest(outside, params.peephole, params.projection, params.norm)
+    return AffineParams(params.kernel, inside, params.recurrent_kernel, rest)
 
 
 def _standardise(z: Array) -> Array:
@@ -278,7 +290,7 @@ def _normalised_sum(norm: LSTMNorm, bias: Array, u: Array, v: Array) -> Array:
 
 def _new_cell(
     gates: dict[str, Array],
-    params: LSTMParams,
+    params: _Rest,
     c: Array,
     coupled: bool,
     forget_gate: bool,
