@@ -17,6 +17,11 @@ from seqjax.cell import Affine, AffineParams, product
 from seqjax.stepping import StepInputs, hold, real_or_zero, where
 from seqjax.tree import log_norm
 
+# Floats of v in one step from which the loop differentiates step by step. Measured on
+# 2 cores with 1 MiB of L2 each: up to 10 % faster from there on, for the GRU up to 30 %
+# slower below.
+INSIDE_WIDTH = 2**14
+
 
 class Sums(NamedTuple):
     """Cotangents on their way back: of the carry, and the sums over time."""
@@ -109,9 +114,9 @@ class ChunkPull:
         carry, back = self._steps(point, span, sums.carry)
         dv = back.du if back.dv is None else back.dv
         gradients = AffineParams(
-            product(_rows(x).T, _rows(back.du), self.product_dtype),
+            self._weight_gradient(x, back.du),
             None if params.bias is None else jnp.sum(back.du, (0, 1)),
-            product(_rows(hidden).T, _rows(dv), self.product_dtype),
+            self._weight_gradient(hidden, dv),
             self._rest_gradient(point, (back.after, span.ys)),
         )
         summed = jax.tree.map(jnp.add, sums.params, gradients)
@@ -131,7 +136,8 @@ class ChunkPull:
             return jax.vjp(rest, *point[:-1])[1]
 
         def step(after: PyTree, inputs: tuple) -> tuple[PyTree, _Back]:
-            pull_step, dy, dcarry, blocked = inputs
+            at, dy, dcarry, blocked = inputs
+            pull_step = pull(at) if inside else at
             if dcarry is not None:
                 after = jax.tree.map(jnp.add, after, dcarry)
             du, dv, dentered, dheld = pull_step((after, dy))
@@ -145,7 +151,11 @@ class ChunkPull:
             before = jax.tree.map(jnp.add, passed, dheld)
             return before, _Back(du, None if dv is du else dv, after, dentered, before)
 
-        steps = (jax.vmap(pull)(point), span.ys, span.carries, _blocked(span.inputs))
+        # One pass over the chunk leaves its factors behind for the loop to read, unless
+        # they outgrow the cache: then each step computes its own.
+        inside = point.u.shape[1] * self.width >= INSIDE_WIDTH
+        at = point if inside else jax.vmap(pull)(point)
+        steps = (at, span.ys, span.carries, _blocked(span.inputs))
         return jax.lax.scan(step, carry, steps, reverse=not self.reverse)
 
     def _rest(
@@ -176,6 +186,12 @@ class ChunkPull:
     def _input_cotangent(self, du: Array, inputs: StepInputs) -> Array:
         dx = self._product(du, self.params.kernel.T).astype(inputs.x.dtype)
         return real_or_zero(inputs.real, dx)
+
+    def _weight_gradient(self, a: Array, cotangent: Array) -> Array:
+        # The transpose as an array of its own takes the product off a slow path of
+        # XLA on CPUs: 2 to 10 % of the whole backward pass.
+        transposed = jax.lax.optimization_barrier(_rows(a).T)
+        return product(transposed, _rows(cotangent), self.product_dtype)
 
     def _product(self, a: Array, b: Array) -> Array:
         rows = product(_rows(a), b, self.product_dtype)

@@ -18,8 +18,9 @@ OPTIONS = {
     "backwards": {"reverse": True, "lengths": LENGTHS, "resets": RESETS, "window": 3},
     "cut": {"resets": RESETS, "window": 2, "return_carries": True},
 }
+METHODS = ("auto", "checkpoint", "two_level")
 
-pytestmark = [pytest.mark.parametrize("name", AFFINE), pytest.mark.usefixtures("x64")]
+pytestmark = pytest.mark.usefixtures("x64")
 
 
 def gradients(cell, options):
@@ -42,14 +43,35 @@ def gradients(cell, options):
     return run
 
 
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_gradients_are_those_of_plain_autodiff(name, options):
-    run = gradients(make(name, dtype=jnp.float64), options)
-    expected = run("scan")
-    for method in ("auto", "checkpoint", "two_level"):
-        jax.tree.map(
-            # A few dozen sums in another order, in float64.
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12),
-            run(method),
-            expected,
-        )
+def assert_equal_gradients(run, method):
+    jax.tree.map(
+        # A few dozen sums in another order, in float64.
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12),
+        run(method),
+        run("scan"),
+    )
+
+
+@pytest.mark.parametrize("name", AFFINE)
+@pytest.mark.parametrize(
+    ("options", "method"),
+    [("plain", "auto"), ("backwards", "auto"), ("every carry", "checkpoint")],
+)
+def test_every_cell(name, options, method):
+    cell = make(name, dtype=jnp.float64)
+    assert_equal_gradients(gradients(cell, OPTIONS[options]), method)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("method", METHODS)
+def test_every_option(options, method):
+    cell = make("lstm_every_option", dtype=jnp.float64)
+    assert_equal_gradients(gradients(cell, OPTIONS[options]), method)
+
+
+@pytest.mark.parametrize("name", ["lstm_every_option", "gru"])
+@pytest.mark.parametrize("options", ["plain", "backwards"])
+def test_steps_too_wide_for_the_cache(name, options, monkeypatch):
+    monkeypatch.setattr("seqjax.affine_chunk.INSIDE_WIDTH", 0)
+    cell = make(name, dtype=jnp.float64)
+    assert_equal_gradients(gradients(cell, OPTIONS[options]), "auto")
