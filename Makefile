@@ -4,7 +4,9 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 RUN_DIR ?= runs/demo
 
-.PHONY: demo test check clean
+BENCH_DIR ?= runs/bench
+
+.PHONY: demo test check bench clean
 
 demo: $(VENV)/experiments.stamp
 	$(BIN)/python -m experiments.train \
@@ -12,6 +14,12 @@ demo: $(VENV)/experiments.stamp
 
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -n 2
+
+bench: $(VENV)/test.stamp
+	for study in speed memory longest norms linear; do \
+	  $(BIN)/python -m experiments.benchmarks --study=$$study \
+	    --out_dir=$(BENCH_DIR) || exit $$?; \
+	done
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

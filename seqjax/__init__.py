@@ -3,6 +3,7 @@
 from seqjax import cells, combinators, gradients, initializers, losses, tasks, tree
 from seqjax.cell import Affine, AffineParams, Cell, Noise
 from seqjax.made import factory
+from seqjax.streaming import stream
 from seqjax.unroll import last_output, make_probes, unroll
 
 __version__ = "0.1.0"
@@ -21,6 +22,7 @@ __all__ = [
     "last_output",
     "losses",
     "make_probes",
+    "stream",
     "tasks",
     "tree",
     "unroll",

@@ -20,7 +20,7 @@ FLOORS = (
         "unroll",
         "combinators",
     ),
-    ("gradients", "models"),
+    ("gradients", "models", "streaming"),
     ("training",),
 )
 # Floors are shared by modules that do not know each other, but for these.

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from flax import linen as nn
 
-from seqjax.array_types import Array, PyTree
+from seqjax.array_types import Array, DType, PyTree
 from seqjax.cell import Cell
 from seqjax.checks import check_choice
 from seqjax.losses import length_mask
@@ -35,6 +35,7 @@ class SequenceClassifier(nn.Module):
         layer_norm: Whether to normalise the pooled outputs first.
         window: Truncation of back-propagation, as in `unroll`.
         method: As in `unroll`.
+        product_dtype: As in `unroll`.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -56,6 +57,7 @@ class SequenceClassifier(nn.Module):
     layer_norm: bool = False
     window: int | None = None
     method: str = "auto"
+    product_dtype: DType | None = None
 
     @nn.compact
     def __call__(
@@ -109,6 +111,7 @@ class Forecaster(nn.Module):
         layer_norm: Whether to normalise the last output first.
         window: Truncation of back-propagation, as in `unroll`.
         method: As in `unroll`.
+        product_dtype: As in `unroll`.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -130,6 +133,7 @@ class Forecaster(nn.Module):
     layer_norm: bool = False
     window: int | None = None
     method: str = "auto"
+    product_dtype: DType | None = None
 
     @nn.compact
     def __call__(

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 import jax
 from flax import linen as nn
 
-from seqjax.array_types import Array, Key, PyTree
+from seqjax.array_types import Array, DType, Key, PyTree
 from seqjax.cell import Cell
 from seqjax.unroll import unroll
 
@@ -21,6 +21,7 @@ class Recurrent(Protocol):
         layer_norm: Whether the readout sees normalised outputs.
         window: Truncation of back-propagation, as in `unroll`.
         method: As in `unroll`.
+        product_dtype: As in `unroll`.
         param: `flax.linen.Module.param`.
         make_rng: `flax.linen.Module.make_rng`.
     """
@@ -30,6 +31,7 @@ class Recurrent(Protocol):
     layer_norm: bool
     window: int | None
     method: str
+    product_dtype: DType | None
     param: Callable[..., PyTree]
     make_rng: Callable[..., Key]
 
@@ -67,6 +69,7 @@ def run_cell(
         window=model.window,
         method=model.method,
         probes=probes,
+        product_dtype=model.product_dtype,
     )
 
 

@@ -2,7 +2,7 @@
 
 from flax import linen as nn
 
-from seqjax.array_types import Array, PyTree
+from seqjax.array_types import Array, DType, PyTree
 from seqjax.cell import Cell
 from seqjax.models.common import (
     dense_like,
@@ -27,6 +27,7 @@ class SequenceLabeller(nn.Module):
         layer_norm: Whether to normalise the outputs first.
         window: Truncation of back-propagation, as in `unroll`.
         method: As in `unroll`.
+        product_dtype: As in `unroll`.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -46,6 +47,7 @@ class SequenceLabeller(nn.Module):
     layer_norm: bool = False
     window: int | None = None
     method: str = "auto"
+    product_dtype: DType | None = None
 
     @nn.compact
     def __call__(
@@ -98,6 +100,7 @@ class LanguageModel(nn.Module):
         layer_norm: Whether to normalise the outputs first.
         window: Truncation of back-propagation, as in `unroll`.
         method: As in `unroll`.
+        product_dtype: As in `unroll`.
 
     References:
         Press, Wolf (2017), Using the output embedding to improve language models.
@@ -122,6 +125,7 @@ class LanguageModel(nn.Module):
     layer_norm: bool = False
     window: int | None = None
     method: str = "auto"
+    product_dtype: DType | None = None
 
     @nn.compact
     def __call__(
