@@ -17,7 +17,7 @@ test: $(VENV)/dev.stamp
 
 bench: $(VENV)/test.stamp
 	for study in speed memory longest norms linear; do \
-	  $(BIN)/python -m experiments.benchmarks --study=$$study \
+	  $(BIN)/python -m experiments.benchmarks --study=$$study --host_devices=2 \
 	    --out_dir=$(BENCH_DIR) || exit $$?; \
 	done
 

@@ -161,9 +161,11 @@ def models(plan: Plan, kind: str, shape: Shape) -> dict[str, Model]:
 
     The first is the one that the others are compared with.
     """
+    devices = [1, plan.host_devices] if shape.batch % plan.host_devices == 0 else [1]
     built: dict[str, Model | None] = {
-        seqjax_name(method): seqjax(kind, shape, method, plan.host_devices)
+        seqjax_name(method, number): seqjax(kind, shape, method, number)
         for method in plan.methods
+        for number in dict.fromkeys(devices)
     }
     built |= {
         peer: _MODELS[peer](kind, shape) for peer in plan.peers if peer in _MODELS
@@ -171,9 +173,10 @@ def models(plan: Plan, kind: str, shape: Shape) -> dict[str, Model]:
     return {name: model for name, model in built.items() if model is not None}
 
 
-def seqjax_name(method: str) -> str:
-    """Names the row of a method: the default is plain `seqjax`."""
-    return "seqjax" if method == "auto" else f"seqjax {method}"
+def seqjax_name(method: str, num_devices: int = 1) -> str:
+    """Names the row of a method: the default, on one device, is plain `seqjax`."""
+    name = "seqjax" if method == "auto" else f"seqjax {method}"
+    return name if num_devices == 1 else f"{name}, {num_devices} devices"
 
 
 def _one_step(shape: Shape) -> jax.Array:

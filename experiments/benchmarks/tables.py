@@ -124,7 +124,9 @@ def show(tables: Iterable[Table], record: dict[str, Any]) -> None:
     console.print(machine_line(record["machine"]))
     console.print(f"load average {before:.2f} before, {after:.2f} after")
     if (devices := record["plan"]["host_devices"]) > 1:
-        console.print(f"seqjax spreads the batch over {devices} devices, peers do not")
+        console.print(
+            f"on {devices} devices the batch is split; one device has all cores too"
+        )
     for peer in record["plan"]["peers"]:
         if peer in NOTES:
             console.print(NOTES[peer])

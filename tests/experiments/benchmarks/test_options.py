@@ -29,7 +29,7 @@ CASES = [
     (["--repetitions=0"], ["--repetitions=0", "at least 1"]),
     (["--seconds=0"], ["--seconds=0", "above 0"]),
     (["--timed"], ["--timed=true", "--study=memory"]),
-    (["--host_devices=2"], ["--host_devices=2", "divisor", "1x10000x1x64"]),
+    (["--host_devices=0"], ["--host_devices=0", "at least 1"]),
     (["--study=memory", "--peers=torch"], ["--peers=torch", "--study=memory"]),
     (["--study=longest", "--passes=forward"], ["--passes=forward", "longest"]),
     (["--study=norms", "--kinds=gru"], ["--kinds=gru", "some of lstm"]),

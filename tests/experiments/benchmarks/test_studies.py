@@ -274,7 +274,7 @@ def test_a_table_is_markdown(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == (
         "abacus, 2 cores; jax 1\n"
         "load average 0.25 before, 1.50 after\n"
-        "seqjax spreads the batch over 2 devices, peers do not\n"
+        "on 2 devices the batch is split; one device has all cores too\n"
         "Equinox has no Elman cell\n"
         "\nRatio\n\n"
         "| kind | shape | pass    | seqjax | linen |\n"
