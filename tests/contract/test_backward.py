@@ -1,11 +1,13 @@
 """The backward pass of affine cells against plain autodiff of the same scan."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqjax import unroll
+from seqjax import cells, unroll
 from tests.contract.cases import AFFINE, INPUT_SIZE, away_from_zero, make
 from tests.helpers import random_like, weighted_sum
 
@@ -75,3 +77,14 @@ def test_steps_too_wide_for_the_cache(name, options, monkeypatch):
     monkeypatch.setattr("seqjax.affine_chunk.INSIDE_WIDTH", 0)
     cell = make(name, dtype=jnp.float64)
     assert_equal_gradients(gradients(cell, OPTIONS[options]), "auto")
+
+
+@pytest.mark.parametrize("method", ["auto", "checkpoint"])
+def test_resets_to_a_learned_carry(method):
+    cell = cells.lstm(INPUT_SIZE, 4, dtype=jnp.float64)
+
+    def initial_carry(params):
+        return cells.LSTMCarry(jnp.tanh(params.bias[:4]), params.bias[4:8])
+
+    learned = dataclasses.replace(cell, initial_carry=initial_carry)
+    assert_equal_gradients(gradients(learned, OPTIONS["cut"]), method)
