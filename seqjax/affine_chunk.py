@@ -37,7 +37,7 @@ class Span(NamedTuple):
     Attributes:
         carry: What entered the step that ran first, leaves `[batch, ...]`; for a chunk
             what entered each step.
-        inputs: Inputs of the steps.
+        inputs: Inputs of the steps; x is the number of the step.
         ys: Cotangents of the outputs.
         carries: Cotangents of the carries after each step, or None.
     """
@@ -84,6 +84,8 @@ class ChunkPull:
         affine: Structure of the cell.
         params: Its parameters, split.
         initial: What a reset restores, one sequence.
+        xs: All inputs, `[time, batch, input]` or `[batch, time, input]`.
+        time_axis: Of `xs`.
         reverse: Whether the scan ran from the last step to the first.
         product_dtype: Of the operands of products, or None for that of the arrays.
         wants_inputs: Whether to compute the cotangent of x.
@@ -92,6 +94,8 @@ class ChunkPull:
     affine: Affine
     params: AffineParams
     initial: PyTree
+    xs: Array
+    time_axis: int
     reverse: bool
     product_dtype: DType | None
     wants_inputs: bool
@@ -104,7 +108,7 @@ class ChunkPull:
     def chunk(self, span: Span, sums: Sums) -> tuple[Sums, tuple[Any, PyTree]]:
         """Adds a chunk to the sums; also returns the cotangents of x and probes."""
         params, inputs = self.params, span.inputs
-        x = real_or_zero(inputs.real, inputs.x)
+        x = real_or_zero(inputs.real, self._inputs(inputs.x))
         entered = _enter(span.carry, self.initial, inputs.reset)
         hidden = jax.vmap(jax.vmap(self.affine.hidden))(entered)
         u = self._product(x, params.kernel)
@@ -155,7 +159,7 @@ class ChunkPull:
         # they outgrow the cache: then each step computes its own.
         inside = point.u.shape[1] * self.width >= INSIDE_WIDTH
         at = point if inside else jax.vmap(pull)(point)
-        steps = (at, span.ys, span.carries, _blocked(span.inputs))
+        steps = (at, span.ys, span.carries, _blocked(span.inputs, point.u.shape[:2]))
         return jax.lax.scan(step, carry, steps, reverse=not self.reverse)
 
     def _rest(
@@ -183,8 +187,15 @@ class ChunkPull:
         (gradient,) = pull(cotangents)
         return gradient
 
+    def _inputs(self, steps: Array) -> Array:
+        """Inputs of consecutive steps, `[time, batch, input]`."""
+        x = jax.lax.dynamic_slice_in_dim(
+            self.xs, steps[0], steps.shape[0], self.time_axis
+        )
+        return jnp.moveaxis(x, self.time_axis, 0)
+
     def _input_cotangent(self, du: Array, inputs: StepInputs) -> Array:
-        dx = self._product(du, self.params.kernel.T).astype(inputs.x.dtype)
+        dx = self._product(du, self.params.kernel.T).astype(self.xs.dtype)
         return real_or_zero(inputs.real, dx)
 
     def _weight_gradient(self, a: Array, cotangent: Array) -> Array:
@@ -208,12 +219,12 @@ def _enter(carry: PyTree, initial: PyTree, reset: Array | None) -> PyTree:
     return where(reset, start, carry)
 
 
-def _blocked(inputs: StepInputs) -> Array | None:
+def _blocked(inputs: StepInputs, shape: tuple[int, ...]) -> Array | None:
     """Steps through which no gradient passes to the carry before, `[time, batch]`."""
     if inputs.cut is None:
         return inputs.reset
     cut = inputs.cut if inputs.cut.ndim == 2 else inputs.cut[:, None]
-    cut = jnp.broadcast_to(cut, inputs.x.shape[:2])
+    cut = jnp.broadcast_to(cut, shape)
     return cut if inputs.reset is None else cut | inputs.reset
 
 

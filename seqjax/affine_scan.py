@@ -39,12 +39,15 @@ class Operands(NamedTuple):
         params: Parameters of the cell.
         carry: Carry of the first step, leaves `[batch, ...]`.
         initial: What a reset restores, one sequence.
-        inputs: Leaves `[time, batch, ...]`; `cut` may be `[time]`; x is one array.
+        xs: `[time, batch, input]` or `[batch, time, input]`, as `time_axis` says.
+        inputs: Leaves `[time, batch, ...]`; `cut` may be `[time]`; x is the number of
+            the step.
     """
 
     params: PyTree
     carry: PyTree
     initial: PyTree
+    xs: Array
     inputs: StepInputs
 
 
@@ -66,6 +69,7 @@ class AffineScan:
         keep_carries: Returns the carry after every step.
         levels: Levels of checkpoints; 0 keeps the carry of every step.
         product_dtype: Of the operands of products, or None for that of the arrays.
+        time_axis: Of the inputs, 0 or 1: they are read as they lie, not copied.
     """
 
     cell: Cell
@@ -73,6 +77,7 @@ class AffineScan:
     keep_carries: bool
     levels: int
     product_dtype: DType | None
+    time_axis: int
 
     @property
     def _affine(self) -> Affine:
@@ -108,9 +113,11 @@ class AffineScan:
             self._affine,
             params,
             operands.initial,
+            operands.xs,
+            self.time_axis,
             self.reverse,
             self.product_dtype,
-            wants_inputs=wanted.inputs.x,
+            wants_inputs=wanted.xs,
         )
         sums, (dx, probe) = self._pull(
             operands,
@@ -119,13 +126,13 @@ class AffineScan:
             kept,
             Sums(cotangents.carry, *zeros),
         )
-        inputs = operands.inputs._replace(probe=probe)
         (dparams,) = pull_split(sums.params)
         return Operands(
             dparams,
             sums.carry,
             sums.initial,
-            inputs if dx is None else inputs._replace(x=dx),
+            operands.xs if dx is None else jnp.moveaxis(dx, 0, self.time_axis),
+            operands.inputs._replace(probe=probe),
         )
 
     def fold(
@@ -134,11 +141,12 @@ class AffineScan:
         """Makes one batch of a batch of batches, unless parameters differ."""
         if any(jax.tree.leaves((mapped.params, mapped.initial))):
             return None
-
         inputs, is_mapped = operands.inputs, mapped.inputs
         if is_mapped.cut is True and inputs.cut.ndim == 2:
-            num_sequences = operands.inputs.x.shape[1 + is_mapped.x]
-            shape = (*inputs.cut.shape, num_sequences)
+            shape = (
+                *inputs.cut.shape,
+                operands.xs.shape[1 - self.time_axis + mapped.xs],
+            )
             inputs = inputs._replace(
                 cut=jnp.broadcast_to(inputs.cut[:, :, None], shape)
             )
@@ -146,6 +154,7 @@ class AffineScan:
             operands.params,
             _merge(operands.carry, mapped.carry, 0, size),
             operands.initial,
+            _merge(operands.xs, mapped.xs, 1 - self.time_axis, size),
             _merge(inputs, is_mapped, 1, size),
         )
         return folded, lambda outputs: Outputs(
@@ -156,7 +165,7 @@ class AffineScan:
     def _scan(
         self, operands: Operands, emit: Callable[[PyTree, PyTree], PyTree]
     ) -> Outputs:
-        params, carry, initial, inputs = operands
+        params, carry, initial, xs, inputs = operands
         carry, (ys, carries) = scan_steps(
             lambda carry, x, _: self._affine.step(
                 params, carry, x, product_dtype=self.product_dtype
@@ -164,6 +173,9 @@ class AffineScan:
             carry,
             initial,
             inputs._replace(probe=None),
+            read=lambda t: jax.lax.dynamic_index_in_dim(
+                xs, t, self.time_axis, keepdims=False
+            ),
             batched=True,
             reverse=self.reverse,
             emit=emit,
@@ -175,13 +187,8 @@ class AffineScan:
         num_steps = inputs.x.shape[0]
 
         def run_chunk(carry: PyTree, first: Array, size: int):
-            chunk = Operands(
-                operands.params,
-                carry,
-                operands.initial,
-                take_steps(inputs, first, size),
-            )
-            outputs = self.forward(chunk)
+            part = take_steps(inputs, first, size)
+            outputs = self.forward(operands._replace(carry=carry, inputs=part))
             start = jax.tree.map(lambda a: a[None], carry)
             return outputs.carry, (outputs.ys, outputs.carries, start)
 
@@ -203,7 +210,8 @@ class AffineScan:
         sums: Sums,
     ) -> tuple[Sums, tuple[Any, PyTree]]:
         """Goes back over a span for which `keep` has kept what `levels` says."""
-        num_steps, batch_size = span.inputs.x.shape[:2]
+        num_steps = span.inputs.x.shape[0]
+        batch_size = operands.xs.shape[1 - self.time_axis]
         if self.levels:
             chunk = checkpoint_chunk(num_steps, self.levels)
         else:

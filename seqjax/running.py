@@ -42,7 +42,12 @@ class Start(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How to run over time; arrays are time-major, `[time, batch]` or `[time]`."""
+    """How to run over time; arrays are time-major, `[time, batch]` or `[time]`.
+
+    Attributes:
+        sources: Pairs of an array of the inputs and the `[batch, time, ...]` array that
+            it was made of: what can read those steps as they lie spares the copy.
+    """
 
     num_steps: int
     batched: bool
@@ -53,6 +58,7 @@ class Plan:
     return_carries: bool
     reverse: bool
     product_dtype: DType | None
+    sources: tuple[tuple[Array, Array], ...]
 
 
 def run(
@@ -153,19 +159,24 @@ def _takes_affine(
 def _scan_affine(
     plan: Plan, cell: Cell, params: PyTree, start: Start, inputs: StepInputs
 ) -> tuple[PyTree, PyTree, PyTree]:
+    xs = next((raw for x, raw in plan.sources if x is inputs.x), None)
     rule = AffineScan(
         cell,
         plan.reverse,
         plan.return_carries,
         LEVELS.get(plan.method, 0),
         plan.product_dtype,
+        time_axis=0 if plan.batched and xs is None else 1,
     )
-    carry = start.carry
+    carry, x = start.carry, inputs.x
+    inputs = inputs._replace(x=jnp.arange(plan.num_steps, dtype=jnp.int32))
     if not plan.batched:
-        carry = jax.tree.map(lambda a: a[None], carry)
-        cut = inputs.cut
-        inputs = jax.tree.map(lambda a: a[:, None], inputs)._replace(cut=cut)
-    outputs = apply_rule(rule, Operands(params, carry, start.initial, inputs))
+        carry, xs = jax.tree.map(lambda a: a[None], (carry, x))
+        per_step = inputs._replace(x=None, cut=None)
+        per_step = jax.tree.map(lambda a: a[:, None], per_step)
+        inputs = per_step._replace(x=inputs.x, cut=inputs.cut)
+    operands = Operands(params, carry, start.initial, x if xs is None else xs, inputs)
+    outputs = apply_rule(rule, operands)
     if not plan.batched:
         outputs = Outputs(
             jax.tree.map(lambda a: a[0], outputs.carry),

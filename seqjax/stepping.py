@@ -43,6 +43,7 @@ def scan_steps(
     inputs: StepInputs,
     *,
     shared: PyTree = None,
+    read: Callable[[PyTree], PyTree] | None = None,
     batched: bool,
     reverse: bool,
     emit: Callable[[PyTree, PyTree], PyTree],
@@ -56,6 +57,8 @@ def scan_steps(
         initial: What a reset restores, one sequence.
         inputs: Leaves `[time, batch, ...]`, or `[time, ...]` if not `batched`.
         shared: Masks that hold for a whole sequence, leaves `[batch, ...]`.
+        read: Makes one step's x of the whole batch out of its entry in `inputs`;
+            None where it is that entry.
         batched: Whether there is a batch axis, over which the step is mapped.
         reverse: Runs from the last step to the first.
         emit: `(carry, y) -> outputs` of one step, whose carry is the one after it.
@@ -76,7 +79,12 @@ def scan_steps(
         shared_cut = inputs.cut is not None and inputs.cut.ndim == 1
         axes = StepInputs(0, 0, 0, None if shared_cut else 0, 0, 0)
         body = jax.vmap(body, in_axes=(0, 0, axes))
-    return _scan(functools.partial(body, shared), carry, inputs, reverse, levels)
+
+    def read_and_step(carry: PyTree, inputs: StepInputs) -> tuple[PyTree, PyTree]:
+        x = inputs.x if read is None else read(inputs.x)
+        return body(shared, carry, inputs._replace(x=x))
+
+    return _scan(read_and_step, carry, inputs, reverse, levels)
 
 
 def emit_both(carry: PyTree, y: PyTree) -> tuple[PyTree, PyTree]:

@@ -107,6 +107,8 @@ def unroll(
     batch_shape, num_steps = leading_shape(cell, xs)
     start = _start(cell, params, carry, probes, batch_shape, num_steps)
     to_time_major = functools.partial(_to_time_major, batch_ndim=len(batch_shape))
+    flat = jax.tree.map(jnp.asarray, _flatten_batch(xs, len(batch_shape)))
+    xs = to_time_major(xs)
     plan = Plan(
         num_steps=num_steps,
         batched=bool(batch_shape),
@@ -117,12 +119,13 @@ def unroll(
         return_carries=return_carries,
         reverse=reverse,
         product_dtype=product_dtype,
+        sources=tuple(zip(*map(jax.tree.leaves, (xs, flat)), strict=True)),
     )
     start = start._replace(
         carry=_flatten_batch(start.carry, len(batch_shape)),
         probes=to_time_major(start.probes),
     )
-    carry, ys = run(plan, cell, params, start, to_time_major(xs), key)
+    carry, ys = run(plan, cell, params, start, xs, key)
     restore = functools.partial(_from_time_major, batch_shape=batch_shape)
     final = restore if return_carries else _unflatten_batch
     return final(carry, batch_shape=batch_shape), restore(ys)

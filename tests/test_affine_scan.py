@@ -119,11 +119,11 @@ def test_memory_of_every_method():
         method: temporary_bytes(compiled(loss(method), *shape)) / unit
         for method in ("scan", "auto", "checkpoint", "two_level")
     }
-    # h, c and the cotangents of the outputs; inputs; and a chunk on top.
+    # h, c and the cotangents of the outputs; and a chunk on top.
     assert carries["scan"] > 12
-    assert 3 < carries["auto"] < 5
-    # The outputs, their cotangents and the inputs alone are 2.75.
-    assert carries["two_level"] < carries["checkpoint"] < 3.2
+    assert 3 < carries["auto"] < 4
+    # The outputs and their cotangents alone are 2.
+    assert carries["two_level"] < carries["checkpoint"] < 2.5
 
 
 def test_mapping_needs_no_more_memory_than_the_batched_call():
