@@ -18,6 +18,8 @@ OPTIMIZERS = ("adam", "adamw", "momentum", "rmsprop", "sgd")
 SCHEDULES = ("constant", "cosine", "step")
 INITS = ("equinox", "flax", "haiku", "keras", "seqjax", "torch")
 ACTIVATIONS = ("identity", "relu", "sigmoid", "tanh")
+METHODS = ("auto", "scan", "checkpoint", "two_level")
+PRODUCT_DTYPES = ("float32", "bfloat16")
 LISTINGS = {
     "cells": CELLS,
     "tasks": TASKS,

@@ -117,7 +117,7 @@ class AffineScan:
             self.time_axis,
             self.reverse,
             self.product_dtype,
-            wants_inputs=wanted.xs,
+            wants_inputs=bool(wanted.xs),
         )
         sums, (dx, probe) = self._pull(
             operands,
