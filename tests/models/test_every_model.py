@@ -151,7 +151,7 @@ def test_every_option_is_handed_on_to_unroll(name, monkeypatch):
 
     monkeypatch.setattr(common, "unroll", recorded)
     xs = _inputs(name)
-    model = MODELS[name](window=2, method="checkpoint")
+    model = MODELS[name](window=2, method="checkpoint", product_dtype="bfloat16")
     variables = jax.eval_shape(model.init, jax.random.key(1), xs)
     lengths = jnp.asarray([6, 3, 1, 0])
     carry = cells.LSTMCarry(jnp.ones((4, 4)), jnp.ones((4, 4)))
@@ -176,12 +176,12 @@ def test_every_option_is_handed_on_to_unroll(name, monkeypatch):
     assert first_carry is carry
     assert noisy.pop("key") is not None
     assert options.pop("key") is None
-    expected = {"window": 2, "method": "checkpoint"}
+    expected = {"window": 2, "method": "checkpoint", "product_dtype": "bfloat16"}
     assert {name: options[name] for name in expected} == expected
     for given in (options, noisy):
         assert given["lengths"] is lengths
         assert given["probes"] is probes
-        assert len(given) == 4
+        assert len(given) == 5
 
 
 def test_window_truncates_the_gradient_of_the_cell():
