@@ -1,5 +1,6 @@
 """Describes a run without making it: shapes, parameter counts, memory of a step."""
 
+import dataclasses
 import math
 import sys
 
@@ -34,8 +35,8 @@ def describe(options: Options) -> None:
     counts = parameter_counts(programs.state_shape.params)
     for name, count in (counts | {"total": sum(counts.values())}).items():
         print(f"  {name:30} {count:,}")
-    print("memory of one update, MiB")
-    for name, size in _memory(programs).items():
+    print("memory of one update on each device, MiB")
+    for name, size in _memory(options, programs).items():
         print(f"  {name:30} {size / _MIB:,.2f}")
 
 
@@ -48,17 +49,23 @@ def _example_shapes(programs: Programs) -> dict[str, str]:
     }
 
 
-def _memory(programs: Programs) -> dict[str, int]:
-    """Returns bytes by purpose, as the compiler plans them."""
+def _memory(options: Options, programs: Programs) -> dict[str, int]:
+    """Returns bytes by purpose, as the compiler plans them, beside plain autodiff's."""
     state = jax.tree.leaves(programs.state_shape)
     sizes = {"state": sum(x.dtype.itemsize * math.prod(x.shape) for x in state)}
     analysis = programs.update.memory_analysis()
     if analysis is None:
         print("the compiler tells nothing about memory here", file=sys.stderr)
         return sizes
-    return sizes | {
+    sizes |= {
         "arguments": analysis.argument_size_in_bytes,
         "outputs": analysis.output_size_in_bytes,
         "shared by both": analysis.alias_size_in_bytes,
         "temporaries": analysis.temp_size_in_bytes,
     }
+    # Plain autodiff is for one device.
+    if options.method != "scan" and options.host_devices == 1:
+        plain = loop.build(dataclasses.replace(options, method="scan"))
+        if analysis := plain.update.memory_analysis():
+            sizes["temporaries, --method=scan"] = analysis.temp_size_in_bytes
+    return sizes

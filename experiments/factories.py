@@ -97,6 +97,7 @@ def build_model(options: ModelFlags, source: Source) -> nn.Module:
         "dropout_rate": options.dropout,
         "window": options.window,
         "method": options.method,
+        "product_dtype": _product_dtype(options),
     }
     if source.kind == "forecast":
         return Forecaster(cell, source.output_size, **shared)
@@ -105,6 +106,11 @@ def build_model(options: ModelFlags, source: Source) -> nn.Module:
     return SequenceClassifier(
         cell, source.output_size, pooling=options.pooling, **shared
     )
+
+
+def _product_dtype(options: ModelFlags) -> str | None:
+    """Returns what `unroll` rounds operands to; None leaves them as they are."""
+    return None if options.product_dtype == "float32" else options.product_dtype
 
 
 def build_schedule(options: Options) -> optax.Schedule:

@@ -12,7 +12,9 @@ from experiments.names import (
     CELLS,
     DATASETS,
     INITS,
+    METHODS,
     OPTIMIZERS,
+    PRODUCT_DTYPES,
     SCHEDULES,
     TASKS,
     VARIANTS,
@@ -187,9 +189,17 @@ class ModelFlags:
     )
     method: str = flag(
         "auto",
-        "How the unroll trades memory for time: scan stores every step, checkpoint "
-        "about sqrt(T) of them.",
-        choices=("auto", "scan", "checkpoint"),
+        "What the backward pass keeps: auto the carry of every step, checkpoint of "
+        "about sqrt(T) steps, two_level of about the cube root of T; scan is plain "
+        "autodiff, which keeps every intermediate.",
+        choices=METHODS,
+    )
+    product_dtype: str = flag(
+        "float32",
+        "Dtype that the operands of the cell's products are rounded to; sums and "
+        "carries stay float32. Gradient norms measured with bfloat16 are right to "
+        "three digits only.",
+        choices=PRODUCT_DTYPES,
     )
 
     def check_model(self) -> None:
@@ -207,6 +217,11 @@ class ModelFlags:
         refuse(
             self.residual and self.num_layers == 1,
             "--residual: has a meaning only with --num_layers above 1, got 1",
+        )
+        refuse(
+            self.product_dtype != "float32" and self.zoneout > 0,
+            f"--product_dtype={self.product_dtype}: expected float32 with --zoneout "
+            "above 0, whose noise is not part of the products' rule",
         )
 
 

@@ -1,14 +1,16 @@
 """The training loop: steps, evaluations, checkpoints, and an orderly end.
 
 State s is the state after s updates. At each s the loop evaluates if due, saves if due,
-and then makes update s + 1, so that a checkpoint of s knows the evaluation at s. What
-is logged is fetched from the device behind the newest dispatched step.
+and then makes update s + 1, or one call makes all up to the next s with something due,
+so that a checkpoint of s knows the evaluation at s. What is logged is fetched from the
+device behind the newest dispatched call.
 """
 
 import collections
+import functools
 import math
 import signal
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -23,6 +25,7 @@ from experiments.programs import GradientFlow, Programs
 from experiments.progress import Display, Pace
 from experiments.run_dir import RunDir
 from experiments.stopping import StopRequest
+from seqjax.array_types import Array
 
 
 def build(options: Options) -> Programs:
@@ -32,7 +35,8 @@ def build(options: Options) -> Programs:
       options: the flags of the run.
 
     Raises:
-      Exit: the flags do not make a task, a model or an optimiser.
+      Exit: the flags do not make a task, a model or an optimiser, or their devices
+        are not there.
     """
     try:
         return Programs(options, build_source(options, options.seed))
@@ -93,6 +97,22 @@ def _train(options: Options, loop: "Loop", run: RunDir) -> dict[str, Any] | None
         ) from error
 
 
+class Call(NamedTuple):
+    """Updates that one call of a compiled program makes, perhaps still under way.
+
+    Attributes:
+      step: number of updates done before.
+      num_updates: how many it makes.
+      metrics: their metrics, `[num_updates or more]`, or scalars for one update.
+      flow: from the probed update.
+    """
+
+    step: int
+    num_updates: int
+    metrics: dict[str, Array]
+    flow: GradientFlow | None
+
+
 class Loop:
     """One attempt at a run.
 
@@ -138,7 +158,7 @@ class Loop:
         self._gradients = GradientLog(
             run.path / "gradient_norms.npz", programs.parts, self.step
         )
-        self._pending: collections.deque[tuple[int, Any]] = collections.deque()
+        self._pending: collections.deque[Call] = collections.deque()
 
     def train(self) -> bool:
         """Trains; returns True at the end, False if a signal came, both after saving.
@@ -209,37 +229,55 @@ class Loop:
         return self.step >= self._options.num_steps
 
     def _dispatch(self) -> None:
-        """Starts the next update, and logs the oldest of those under way."""
-        raw = self._source.fetch("train", self.step)
+        """Starts the next updates, and logs the oldest of those under way."""
         state, flow = self._training.state, None
-        every = self._options.gradient_every
+        every, count = self._options.gradient_every, 1
         if every and self.step % every == 0:
+            raw = self._source.fetch("train", self.step)
             state, metrics, flow = self._programs.probed_update(state, raw)
         else:
-            state, metrics = self._programs.update(state, raw)
+            count = self._steps_to_call()
+            state, metrics = self._programs.advance(state, self.step, count)
         self._training = self._training._replace(state=state)
-        self._pending.append((self.step, (metrics, flow)))
-        self.step += 1
+        self._pending.append(Call(self.step, count, metrics, flow))
+        self.step += count
         while len(self._pending) >= self._options.max_in_flight:
-            self._log(*self._pending.popleft())
+            self._log(self._pending.popleft())
+
+    def _steps_to_call(self) -> int:
+        """Returns how many updates may follow before something else is due."""
+        options, step = self._options, self.step
+        left = min(options.steps_per_call, options.num_steps - step)
+        for every in (options.eval_every, options.save_every, options.gradient_every):
+            left = min(left, every - step % every) if every else left
+        return left
 
     def _drain(self) -> None:
         while self._pending:
-            self._log(*self._pending.popleft())
+            self._log(self._pending.popleft())
 
-    def _log(self, step: int, outputs: Any) -> None:
-        """Waits for the update that was made at `step`, checks it, and logs it."""
-        metrics, flow = jax.device_get(outputs)
-        values = {name: float(value) for name, value in metrics.items()}
-        bad = [name for name, value in values.items() if not math.isfinite(value)]
-        if bad or flow is not None or step % self._options.log_every == 0:
-            self._log_row(step, values, flow)
-        if bad:
-            self._metrics.sync()
-            raise NonFiniteError(f"step {step}: {' and '.join(bad)} not finite")
+    def _log(self, call: Call) -> None:
+        """Waits for a call, checks its updates, and logs those that are due."""
+        metrics = jax.device_get(call.metrics)
+        speed = functools.cache(
+            lambda: self._pace.steps_per_second(call.step + call.num_updates)
+        )
+        for index in range(call.num_updates):
+            step = call.step + index
+            values = {k: float(np.ravel(v)[index]) for k, v in metrics.items()}
+            bad = [name for name, value in values.items() if not math.isfinite(value)]
+            if bad or call.flow is not None or step % self._options.log_every == 0:
+                self._log_row(step, values, jax.device_get(call.flow), speed())
+            if bad:
+                self._metrics.sync()
+                raise NonFiniteError(f"step {step}: {' and '.join(bad)} not finite")
 
     def _log_row(
-        self, step: int, values: dict[str, float], flow: GradientFlow | None
+        self,
+        step: int,
+        values: dict[str, float],
+        flow: GradientFlow | None,
+        speed: float | None,
     ) -> None:
         updates = step // self._options.accumulate_steps
         row = {
@@ -247,7 +285,7 @@ class Loop:
             self._source.metric: values["metric"],
             "learning_rate": self._programs.learning_rate(updates),
             "gradient_norm": values["gradient_norm"],
-            "steps_per_second": self._pace.steps_per_second(step + 1),
+            "steps_per_second": speed,
         }
         if flow is not None:
             rate, half_life = float(flow.decay_rate), float(flow.half_life)

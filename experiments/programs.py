@@ -13,9 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.training.train_state import TrainState
+from jax.sharding import NamedSharding
 from jax.stages import Compiled
 
 from experiments.checkpoints import leaves_by_name
+from experiments.devices import SHARED, SPREAD, make_mesh, spread
 from experiments.factories import build_model, build_optimizer, build_schedule
 from experiments.logs import QUANTILES
 from experiments.options import Options
@@ -66,13 +68,15 @@ class Programs:
 
         Raises:
           ValueError: the flags do not make a model.
+          Exit: the devices of the flags are not there.
         """
         self.source = source
+        self._mesh = make_mesh(options.host_devices)
         self.model = build_model(options, source)
         self._schedule = build_schedule(options)
         self._optimizer = build_optimizer(options, self._schedule)
         self._objective = make_objective(source.kind, source.metric)
-        self._seed = options.seed
+        self._seed, self._steps_per_call = options.seed, options.steps_per_call
         self._raw = source.fetch("train", 0)
         self.state_shape = jax.eval_shape(self._initial_state)
         probes = jax.eval_shape(self._probes, self.state_shape.params)
@@ -85,11 +89,30 @@ class Programs:
     def compile(self, *, probed: bool) -> None:
         """Compiles what a run needs, with the probed update or without."""
         for name in (
-            "update",
+            "update" if self._steps_per_call == 1 else "updates",
             "evaluate_batch",
             *(["probed_update"] if probed else []),
         ):
             getattr(self, name)
+
+    def advance(
+        self, state: TrainState, step: int, count: int
+    ) -> tuple[TrainState, dict[str, Array]]:
+        """Makes the updates `step` to `step + count - 1` in one call.
+
+        Args:
+          state: is used up.
+          step: number of updates done.
+          count: at most `--steps_per_call`.
+
+        Returns:
+          The new state, and metrics `[steps_per_call]`, the first `count` of which
+          count; scalars where `--steps_per_call` is 1.
+        """
+        raw = self.source.fetch("train", step)
+        if self._steps_per_call == 1:
+            return self.update(state, raw)
+        return self.updates(state, raw, np.int32(count))
 
     def learning_rate(self, updates: int) -> float:
         """Returns the learning rate after a number of updates."""
@@ -98,20 +121,36 @@ class Programs:
     @functools.cached_property
     def update(self) -> Compiled:
         """`(state, raw) -> (state, metrics)`; uses up the state that goes in."""
-        program = jax.jit(self._update, donate_argnums=0)
-        return program.lower(self.state_shape, self._raw).compile()
+        return self._compile(self._update, self._raw, donate_argnums=0)
+
+    @functools.cached_property
+    def updates(self) -> Compiled:
+        """`(state, raw, count) -> (state, metrics)`: `update`, `count` times.
+
+        One program for every count, with the body of `update`: the same bits.
+        """
+        return self._compile(self._updates, self._raw, np.int32(0), donate_argnums=0)
 
     @functools.cached_property
     def probed_update(self) -> Compiled:
         """`update`, to the bit, that also returns a `GradientFlow`."""
-        program = jax.jit(self._probed_update, donate_argnums=0)
-        return program.lower(self.state_shape, self._raw).compile()
+        return self._compile(self._probed_update, self._raw, donate_argnums=0)
 
     @functools.cached_property
     def evaluate_batch(self) -> Compiled:
         """`(state, raw, count) -> sums` over the first `count` sequences."""
-        program = jax.jit(self._evaluate_batch)
-        return program.lower(self.state_shape, self._raw, np.int32(0)).compile()
+        return self._compile(self._evaluate_batch, self._raw, np.int32(0))
+
+    def _compile(
+        self, function: Callable[..., Any], *arguments: Any, **options: Any
+    ) -> Compiled:
+        """Compiles a function of the state and `arguments`."""
+        if self._mesh is not None:
+            # The state stays on all devices; a batch is made where it is needed.
+            shared = NamedSharding(self._mesh, SHARED)
+            options |= {"in_shardings": shared, "out_shardings": shared}
+        program = jax.jit(function, **options)
+        return program.lower(self.state_shape, *arguments).compile()
 
     def evaluate(
         self,
@@ -161,27 +200,65 @@ class Programs:
         return jax.random.fold_in(purpose_key(self._seed, "noise"), state.step)
 
     def _update(self, state: TrainState, raw: Any) -> tuple[TrainState, dict]:
-        example = self.source.expand(raw)
-        return train_step(state, example, self._noise_key(state), self._objective)
+        step = spread(
+            functools.partial(train_step, objective=self._objective),
+            self._mesh,
+            (SHARED, SPREAD, SHARED),
+            SHARED,
+        )
+        return step(state, self.source.expand(raw), self._noise_key(state))
+
+    def _updates(
+        self, state: TrainState, raw: Any, count: Array
+    ) -> tuple[TrainState, dict]:
+        advance = self.source.advance
+        if advance is None:
+            raise ValueError(
+                f"steps_per_call: expected 1 for {self.source.name}, whose batches the "
+                f"host fetches, got {self._steps_per_call}"
+            )
+
+        def one(index: Array, carry: tuple[TrainState, dict]) -> tuple:
+            state, rows = carry
+            state, row = self._update(state, advance(raw, index))
+            return state, jax.tree.map(lambda a, x: a.at[index].set(x), rows, row)
+
+        _, shapes = jax.eval_shape(self._update, state, raw)
+        rows = jax.tree.map(
+            lambda x: jnp.zeros((self._steps_per_call,), x.dtype), shapes
+        )
+        return jax.lax.fori_loop(0, count, one, (state, rows))
 
     def _probed_update(
         self, state: TrainState, raw: Any
     ) -> tuple[TrainState, dict, GradientFlow]:
+        def probe(state, example, key, probes, **axis):
+            return probe_train_step(
+                state, example, key, self._objective, probes, **axis
+            )
+
         example = self.source.expand(raw)
-        state, metrics, log_norms = probe_train_step(
-            state,
-            example,
-            self._noise_key(state),
-            self._objective,
-            self._probes(state.params),
+        step = spread(
+            probe,
+            self._mesh,
+            (SHARED, SPREAD, SHARED, SPREAD),
+            (SHARED, SHARED, SPREAD),
+        )
+        state, metrics, log_norms = step(
+            state, example, self._noise_key(state), self._probes(state.params)
         )
         return state, metrics, summarise(log_norms, example.length)
 
     def _evaluate_batch(
         self, state: TrainState, raw: Any, count: Array
     ) -> dict[str, Sums]:
+        def measure(state, example, axis_name: str | None = None):
+            sums = eval_step(state, example, self._objective)
+            return sums if axis_name is None else jax.lax.psum(sums, axis_name)
+
         example = first_examples(self.source.expand(raw), count)
-        return eval_step(state, example, self._objective)
+        step = spread(measure, self._mesh, (SHARED, SPREAD), SHARED)
+        return step(state, example)
 
 
 def summarise(log_norms: PyTree, lengths: Array) -> GradientFlow:

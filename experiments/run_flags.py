@@ -32,6 +32,14 @@ class RunFlags:
         low=0,
         high=2**31 - 1,
     )
+    host_devices: int = flag(
+        1,
+        "CPU devices of this process that share every batch. Sums are formed in "
+        "another order and dropout is drawn anew, so another number is another run.",
+        low=1,
+        high=256,
+        unit="devices",
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,12 +104,23 @@ class LoopFlags:
         high=1e6,
         operational=True,
     )
+    steps_per_call: int = flag(
+        1,
+        "Training steps in one call of the compiled program, fewer where an "
+        "evaluation, a measurement or a checkpoint comes first. Changes speed and no "
+        "number; synthetic tasks only.",
+        low=1,
+        high=10**4,
+        unit="steps",
+        operational=True,
+    )
     max_in_flight: int = flag(
         2,
-        "Steps dispatched to the device before the oldest one is waited for.",
+        "Calls of the compiled program that are dispatched before the oldest one is "
+        "waited for.",
         low=1,
         high=8,
-        unit="steps",
+        unit="calls",
         operational=True,
     )
 

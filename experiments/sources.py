@@ -50,6 +50,8 @@ class Source:
       num_examples: sequences of each split; None for a split without end.
       fetch: `(split, step) -> raw`, on the host: what identifies or holds a batch.
       expand: `(raw) -> Example`, traceable; leaves with a leading batch axis.
+      advance: `(raw, steps) -> raw`, traceable: the training batch that many steps
+        later; None where the host must fetch each batch.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Source:
     num_examples: dict[str, int | None]
     fetch: Callable[[str, int], Any]
     expand: Callable[[Any], Example]
+    advance: Callable[[Any, Array], Any] | None = None
 
     @property
     def lower_is_better(self) -> bool:
@@ -114,6 +117,10 @@ def synthetic_source(task: Task, *, batch_size: int, seed: int) -> Source:
         batch_key = jax.random.fold_in(split_key, step)
         return sample_batch(task, batch_key, batch_size)
 
+    def advance(raw: tuple[Array, Array], steps: Array) -> tuple[Array, Array]:
+        split, step = raw
+        return split, step + steps
+
     return Source(
         name=task.name,
         kind=task.kind,
@@ -127,6 +134,7 @@ def synthetic_source(task: Task, *, batch_size: int, seed: int) -> Source:
         num_examples=dict.fromkeys(("train", "valid", "test")),
         fetch=fetch,
         expand=expand,
+        advance=advance,
     )
 
 

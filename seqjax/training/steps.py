@@ -63,7 +63,12 @@ def make_objective(kind: str, metric: str) -> Objective:
 
 
 def train_step(
-    state: TrainState, batch: Example, key: Key, objective: Objective
+    state: TrainState,
+    batch: Example,
+    key: Key,
+    objective: Objective,
+    *,
+    axis_name: str | None = None,
 ) -> tuple[TrainState, dict[str, Array]]:
     """Makes one update of the parameters.
 
@@ -73,6 +78,10 @@ def train_step(
         batch: Leaves with a leading batch axis.
         key: Feeds all dropout of the step.
         objective: What to minimise.
+        axis_name: Under `jax.shard_map`, the mesh axis over which the batch is
+            spread and all else is shared: loss, metric and gradient are then those of
+            the whole batch, up to the order of summation. Each device draws dropout
+            of its own, from `key` and its index.
 
     Returns:
         The next state, and scalars "loss", "metric" (both before the update, with
@@ -94,13 +103,19 @@ def train_step(
         >>> int(state.step), sorted(metrics)
         (1, ['gradient_norm', 'loss', 'metric'])
     """
-    loss_fn = functools.partial(_loss, state, batch, key, objective)
+    loss_fn = functools.partial(_loss, state, batch, key, objective, axis_name)
     values, gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
     return _update(state, values, gradients)
 
 
 def probe_train_step(
-    state: TrainState, batch: Example, key: Key, objective: Objective, probes: PyTree
+    state: TrainState,
+    batch: Example,
+    key: Key,
+    objective: Objective,
+    probes: PyTree,
+    *,
+    axis_name: str | None = None,
 ) -> tuple[TrainState, dict[str, Array], PyTree]:
     """Makes one update and measures how its gradient travelled through time.
 
@@ -112,6 +127,7 @@ def probe_train_step(
         key: As in `train_step`.
         objective: As in `train_step`.
         probes: From `seqjax.make_probes` with the cell of the model.
+        axis_name: As in `train_step`; `probes` are spread like the batch.
 
     Returns:
         The next state and the metrics of `train_step`, and ln ‖∂L/∂carryₜ‖ of every
@@ -139,11 +155,12 @@ def probe_train_step(
         >>> log_norms.hidden.shape
         (4, 11)
     """
-    loss_fn = functools.partial(_loss, state, batch, key, objective)
+    loss_fn = functools.partial(_loss, state, batch, key, objective, axis_name)
     values, (gradients, log_norms) = jax.value_and_grad(loss_fn, (0, 1), has_aux=True)(
         state.params, probes
     )
-    batch_size = batch.inputs.shape[0]
+    num_devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
+    batch_size = num_devices * batch.inputs.shape[0]
     log_norms = jax.tree.map(lambda a: a + math.log(batch_size), log_norms)
     return *_update(state, values, gradients), log_norms
 
@@ -189,9 +206,12 @@ def _loss(
     batch: Example,
     key: Key,
     objective: Objective,
+    axis_name: str | None,
     params: PyTree,
     probes: PyTree | None = None,
 ) -> tuple[Array, Array]:
+    if axis_name is not None:
+        key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
     _, outputs = state.apply_fn(
         {"params": params},
         batch.inputs,
@@ -200,8 +220,15 @@ def _loss(
         deterministic=False,
         rngs={"dropout": key},
     )
-    loss = mean(objective.loss(outputs, batch.targets, batch.mask))
-    return loss, mean(objective.metric(outputs, batch.targets, batch.scored))
+    sums = (
+        objective.loss(outputs, batch.targets, batch.mask),
+        objective.metric(outputs, batch.targets, batch.scored),
+    )
+    if axis_name is not None:
+        # Totals and weights apart: devices may hold masks of different weight.
+        sums = jax.lax.psum(sums, axis_name)
+    loss, metric = map(mean, sums)
+    return loss, metric
 
 
 def _update(

@@ -18,6 +18,7 @@ from experiments.options import Options, format_flags
 from seqjax import initializers, tasks, training
 from seqjax.cells import CELLS
 from seqjax.cells.elman import ACTIVATIONS
+from seqjax.unroll import METHODS
 
 FIELDS = dataclasses.fields(Options)
 ROOT = Path(__file__).parents[2]
@@ -51,6 +52,9 @@ def _assignments(draw: st.DrawFn) -> dict:
         meant = all(values[other] in legal for other, legal in only.items())
         if field.name not in used and meant and draw(st.booleans()):
             values[field.name] = draw(_values(field))
+    # Of two numbers drawn apart, one hardly ever divides the other.
+    shares = draw(st.integers(1, 900))
+    values["batch_size"] = shares * values.get("host_devices", 1)
     return {"run_dir": "runs/a"} | values
 
 
@@ -98,6 +102,7 @@ def test_legal_names_are_those_of_the_library() -> None:
     assert set(names.OPTIMIZERS) == set(training.OPTIMIZERS)
     assert set(names.SCHEDULES) == set(training.SCHEDULES)
     assert set(names.DATASETS) == set(MNIST_TASKS)
+    assert names.METHODS == METHODS
 
 
 @pytest.mark.parametrize("task", names.TASKS)
@@ -147,7 +152,9 @@ def test_identity_leaves_out_operational_flags_only() -> None:
     options = parse(["--run_dir=a"], Options)
     identity = options.identity()
     assert {"cell", "seed", "learning_rate", "batch_size", "init"} <= set(identity)
-    assert not {"run_dir", "num_steps", "save_every", "progress"} & set(identity)
+    assert {"product_dtype", "host_devices", "method"} <= set(identity)
+    operational = {"run_dir", "num_steps", "save_every", "progress", "steps_per_call"}
+    assert not operational & set(identity)
     cosine = dataclasses.replace(options, schedule="cosine")
     assert "num_steps" in cosine.identity()
 

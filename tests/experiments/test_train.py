@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -35,7 +36,7 @@ def compile_once() -> Iterator[None]:
     build, known = loop.build, {}
 
     def shared(options: Options) -> Programs:
-        key = tuple(options.identity().items())
+        key = (*options.identity().items(), options.steps_per_call)
         if key not in known:
             known[key] = build(options)
         return known[key]
@@ -255,8 +256,12 @@ def test_only_a_finite_metric_is_better(lower: bool) -> None:
             *("--optimizer=rmsprop", "--schedule=cosine", "--warmup_steps=1"),
             *("--recurrent_learning_rate=1e-4", "--gradient_every=0"),
         ),
+        (
+            *("--method=two_level", "--product_dtype=bfloat16", "--num_layers=2"),
+            *("--bidirectional", "--residual", "--dropout=0.1"),
+        ),
     ],
-    ids=["stack", "bidirectional", "noise", "optimiser"],
+    ids=["stack", "bidirectional", "noise", "optimiser", "rounded"],
 )
 def test_two_steps_of_everything(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     path = tmp_path / "run"
@@ -282,16 +287,22 @@ def test_evaluate_gives_the_number_that_the_run_logged(
         assert row in rows(finished)
 
 
-def test_dry_run_writes_nothing(
+def test_dry_run_writes_nothing_and_compares_with_plain_autodiff(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train.main(options_of(tmp_path / "run", "--dry_run"))
+    arguments = ("--dry_run", "--length=200", "--product_dtype=bfloat16")
+    train.main(options_of(tmp_path / "run", *arguments, "--method=two_level"))
     assert list(tmp_path.iterdir()) == []
     out = capsys.readouterr().out
     assert "lstm(input_size=2, hidden_size=4)" in out
     # 4 gates of (2 + 4) x 4 weights and 4 biases; then 4 weights and a bias.
     assert "total                          117\n" in out
-    assert "temporaries" in out
+    sizes = dict(re.findall(r"^  (\S.*?) +([0-9,.]+)$", out, re.MULTILINE))
+    chosen, plain = sizes["temporaries"], sizes["temporaries, --method=scan"]
+    # Some 35 carries in place of 200 steps with their gates.
+    assert float(chosen) < float(plain) / 2
+    train.main(options_of(tmp_path / "run", "--dry_run", "--method=scan"))
+    assert "--method=scan" not in capsys.readouterr().out
 
 
 def test_impossible_tasks_are_bad_flags(tmp_path: Path) -> None:

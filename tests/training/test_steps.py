@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.training.train_state import TrainState
+from jax.sharding import PartitionSpec
 
 from seqjax import cells, gradients, losses, make_probes, tasks
 from seqjax.models import Forecaster, SequenceClassifier, SequenceLabeller
@@ -244,3 +245,28 @@ def test_a_short_adding_problem_is_learnt():
     _, history = run(state, jax.random.split(KEY, 400))
     # Far below what any answer without memory reaches.
     assert float(jnp.mean(history[-50:])) < task.baseline_loss / 4
+
+
+def test_a_mesh_axis_changes_no_number_but_the_noise():
+    # One device here; tests of the launchers spread a batch over two.
+    task = RAGGED
+    batch, model, state, objective = _setup(task)
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    probes = make_probes(model.cell, state.params["cell"], (6,), task.length)
+    whole, share = PartitionSpec(), PartitionSpec("data")
+
+    def step(state, batch, probes, axis_name=None):
+        return probe_train_step(
+            state, batch, KEY, objective, probes, axis_name=axis_name
+        )
+
+    spread = jax.shard_map(
+        functools.partial(step, axis_name="data"),
+        mesh=mesh,
+        in_specs=(whole, share, share),
+        out_specs=(whole, whole, share),
+    )
+    expected = jax.jit(step)(state, batch, probes)
+    results = jax.jit(spread)(state, batch, probes)
+    # The same formulas in another program, in float32; -inf where nothing arrives.
+    assert_trees_close(results, expected, atol=1e-5)
