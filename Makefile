@@ -16,7 +16,7 @@ test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -n 2
 
 bench: $(VENV)/test.stamp
-	for study in speed memory longest norms linear; do \
+	for study in speed rounding memory longest norms linear; do \
 	  $(BIN)/python -m experiments.benchmarks --study=$$study --host_devices=2 \
 	    --out_dir=$(BENCH_DIR) || exit $$?; \
 	done

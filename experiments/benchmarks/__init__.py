@@ -6,6 +6,7 @@ and its gradient with respect to every parameter. Each study prints tables and w
 OUT_DIR/STUDY.json and OUT_DIR/STUDY.png:
 
 speed: time of every peer over that of seqjax.
+rounding: time with bfloat16 operands of products over that with float32.
 memory: temporaries that the compiler plans for the gradient; nothing runs.
 longest: longest sequence whose gradient is planned within 1 GiB; nothing runs.
 norms: gradient norms at every step, against a loop over torch's LSTMCell.

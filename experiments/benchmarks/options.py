@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from experiments.launch import flag
-from experiments.names import METHODS
+from experiments.names import METHODS, PRODUCT_DTYPES
 
 # The package that holds each peer.
 PEERS = {
@@ -44,6 +44,8 @@ class Plan:
       kinds: cells, out of `KINDS`.
       peers: frameworks beside seqjax, out of `PEERS`.
       methods: ways in which seqjax unrolls; the others are compared with the first.
+      product_dtypes: of the operands of products in seqjax; the others are compared
+        with the first.
       passes: forward, or backward for forward and backward together.
       repetitions: measurements of one case.
       seconds: time after which a case is not repeated any more.
@@ -57,6 +59,7 @@ class Plan:
     kinds: tuple[str, ...]
     peers: tuple[str, ...]
     methods: tuple[str, ...] = ("auto",)
+    product_dtypes: tuple[str, ...] = ("float32",)
     passes: tuple[str, ...] = ("backward",)
     repetitions: int = 20
     seconds: float = 60.0
@@ -83,6 +86,13 @@ STUDIES = {
         kinds=KINDS,
         peers=tuple(PEERS),
         passes=PASSES,
+    ),
+    "rounding": Plan(
+        study="rounding",
+        shapes=tuple(shape for shape in _SPEED_SHAPES if shape.hidden >= 128),
+        kinds=KINDS,
+        peers=(),
+        product_dtypes=PRODUCT_DTYPES,
     ),
     "memory": Plan(
         study="memory",
@@ -112,10 +122,15 @@ STUDIES = {
 # What a study can do, where that is less than everything.
 _COMPILE_ONLY = {"peers": _COMPILED, "passes": ("backward",)}
 _LIMITS: dict[str, dict[str, tuple[str, ...]]] = {
+    "rounding": {"peers": ()},
     "memory": _COMPILE_ONLY,
     "longest": _COMPILE_ONLY,
     "norms": {"kinds": ("lstm",), "peers": ("torch",), "passes": ("backward",)},
 }
+
+
+def _choice(legal: tuple[str, ...]) -> str:
+    return f"some of {_names(legal)}" if legal else "none"
 
 
 def _names(values: Iterable[str]) -> str:
@@ -213,7 +228,7 @@ class Options:
         for entry in chosen:
             if entry not in legal:
                 raise ValueError(
-                    f"--{name}={entry}: expected some of {_names(legal)} for "
+                    f"--{name}={entry}: expected {_choice(legal)} for "
                     f"--study={self.study}"
                 )
         return chosen

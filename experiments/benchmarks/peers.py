@@ -5,6 +5,7 @@ such cell. A layer takes inputs of any number of steps. Frameworks are imported 
 they are used: one that nobody asked for need not be installed.
 """
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,7 +24,13 @@ NOTES = {
 }
 
 
-def seqjax(kind: str, shape: Shape, method: str, num_devices: int = 1) -> Model:
+def seqjax(
+    kind: str,
+    shape: Shape,
+    method: str,
+    num_devices: int = 1,
+    product_dtype: str = "float32",
+) -> Model:
     """A seqjax cell under `unroll`.
 
     Args:
@@ -31,11 +38,13 @@ def seqjax(kind: str, shape: Shape, method: str, num_devices: int = 1) -> Model:
       shape: size of the work.
       method: how to unroll.
       num_devices: devices over which the batch is spread.
+      product_dtype: of the operands of products.
     """
+    rounded = None if product_dtype == "float32" else product_dtype
     cell = cells.CELLS[kind](shape.input, shape.hidden)
 
     def apply(params: PyTree, xs: jax.Array) -> tuple[jax.Array, jax.Array]:
-        carry, ys = unroll(cell, params, xs, method=method)
+        carry, ys = unroll(cell, params, xs, method=method, product_dtype=rounded)
         return carry.hidden, ys
 
     mesh = None
@@ -163,9 +172,10 @@ def models(plan: Plan, kind: str, shape: Shape) -> dict[str, Model]:
     """
     devices = [1, plan.host_devices] if shape.batch % plan.host_devices == 0 else [1]
     built: dict[str, Model | None] = {
-        seqjax_name(method, number): seqjax(kind, shape, method, number)
-        for method in plan.methods
-        for number in dict.fromkeys(devices)
+        seqjax_name(*own): seqjax(kind, shape, *own)
+        for own in itertools.product(
+            plan.methods, dict.fromkeys(devices), plan.product_dtypes
+        )
     }
     built |= {
         peer: _MODELS[peer](kind, shape) for peer in plan.peers if peer in _MODELS
@@ -173,10 +183,13 @@ def models(plan: Plan, kind: str, shape: Shape) -> dict[str, Model]:
     return {name: model for name, model in built.items() if model is not None}
 
 
-def seqjax_name(method: str, num_devices: int = 1) -> str:
-    """Names the row of a method: the default, on one device, is plain `seqjax`."""
+def seqjax_name(
+    method: str, num_devices: int = 1, product_dtype: str = "float32"
+) -> str:
+    """Names a row: the default, in float32 on one device, is plain `seqjax`."""
     name = "seqjax" if method == "auto" else f"seqjax {method}"
-    return name if num_devices == 1 else f"{name}, {num_devices} devices"
+    name = name if num_devices == 1 else f"{name}, {num_devices} devices"
+    return name if product_dtype == "float32" else f"{name}, {product_dtype}"
 
 
 def _one_step(shape: Shape) -> jax.Array:

@@ -15,7 +15,16 @@ import pytest
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from experiments.benchmarks import linear, longest, memory, norms, peers, speed, tables
+from experiments.benchmarks import (
+    linear,
+    longest,
+    memory,
+    norms,
+    peers,
+    rounding,
+    speed,
+    tables,
+)
 from experiments.benchmarks.options import STUDIES, Plan, Shape
 from experiments.benchmarks.work import LOSSES, compile_pass, inputs
 from seqjax import cells, gradients
@@ -257,10 +266,25 @@ def test_linear_has_an_exponent_for_every_framework() -> None:
 
 
 def test_every_study_has_its_module() -> None:
-    modules = {
-        m.__name__.rpartition(".")[2] for m in (linear, longest, memory, norms, speed)
-    }
-    assert modules == set(STUDIES)
+    studies = (linear, longest, memory, norms, rounding, speed)
+    assert {m.__name__.rpartition(".")[2] for m in studies} == set(STUDIES)
+
+
+def test_rounding_compares_two_dtypes_of_seqjax() -> None:
+    dtypes = STUDIES["rounding"].product_dtypes
+    what = plan("rounding", SMALL, peers=(), product_dtypes=dtypes)
+    rows = measure(rounding, what)
+    assert [row["peer"] for row in rows] == ["seqjax", "seqjax, bfloat16"]
+    assert rows[0]["ratio"]["median"] == 1
+    ratios, *_ = map(cells_of, check_presentation(rounding, rows))
+    assert ratios["shape"] == ["2x6x3x4", "geometric mean"]
+    # Both are timed, and one of them rounds.
+    plain, rounded = peers.models(what, "lstm", SMALL).values()
+    xs = jnp.asarray(inputs(SMALL))
+    difference = jnp.abs(
+        plain.apply(plain.params, xs)[1] - rounded.apply(plain.params, xs)[1]
+    )
+    assert 1e-5 < jnp.max(difference) < 1e-1
 
 
 def test_a_table_is_markdown(capsys: pytest.CaptureFixture[str]) -> None:
