@@ -14,7 +14,8 @@ import jax.numpy as jnp
 
 from seqjax.array_types import Array, DType, PyTree
 from seqjax.cell import Affine, AffineParams, product
-from seqjax.stepping import StepInputs, hold, real_or_zero, where
+from seqjax.chunks import take_steps
+from seqjax.stepping import StepInputs, hold, real_or_zero, swap_time, where
 from seqjax.tree import log_norm
 
 # Floats of v in one step from which the loop differentiates step by step. Measured on
@@ -32,14 +33,14 @@ class Sums(NamedTuple):
 
 
 class Span(NamedTuple):
-    """A stretch of steps, leaves `[time, batch, ...]`.
+    """A stretch of steps.
 
     Attributes:
         carry: What entered the step that ran first, leaves `[batch, ...]`; for a chunk
-            what entered each step.
-        inputs: Inputs of the steps; x is the number of the step.
-        ys: Cotangents of the outputs.
-        carries: Cotangents of the carries after each step, or None.
+            what entered each step, `[batch, time, ...]`.
+        inputs: Inputs of the steps, `[time, batch]`; x is the number of the step.
+        ys: Cotangents of the outputs, leaves `[batch, time, ...]`.
+        carries: Cotangents of the carries after each step, likewise, or None.
     """
 
     carry: PyTree
@@ -84,8 +85,7 @@ class ChunkPull:
         affine: Structure of the cell.
         params: Its parameters, split.
         initial: What a reset restores, one sequence.
-        xs: All inputs, `[time, batch, input]` or `[batch, time, input]`.
-        time_axis: Of `xs`.
+        xs: All inputs, `[batch, time, input]`.
         reverse: Whether the scan ran from the last step to the first.
         product_dtype: Of the operands of products, or None for that of the arrays.
         wants_inputs: Whether to compute the cotangent of x.
@@ -95,7 +95,6 @@ class ChunkPull:
     params: AffineParams
     initial: PyTree
     xs: Array
-    time_axis: int
     reverse: bool
     product_dtype: DType | None
     wants_inputs: bool
@@ -105,9 +104,12 @@ class ChunkPull:
         """Features of v."""
         return self.params.recurrent_kernel.shape[1]
 
-    def chunk(self, span: Span, sums: Sums) -> tuple[Sums, tuple[Any, PyTree]]:
+    def chunk(self, span: Span, sums: Sums) -> tuple[Sums, Array | None, PyTree | None]:
         """Adds a chunk to the sums; also returns the cotangents of x and probes."""
         params, inputs = self.params, span.inputs
+        span = Span(
+            swap_time(span.carry, True), inputs, *swap_time(tuple(span[2:]), True)
+        )
         x = real_or_zero(inputs.real, self._inputs(inputs.x))
         entered = _enter(span.carry, self.initial, inputs.reset)
         hidden = jax.vmap(jax.vmap(self.affine.hidden))(entered)
@@ -127,7 +129,7 @@ class ChunkPull:
         dinitial = _add_resets(sums.initial, back.entered, inputs.reset)
         dx = self._input_cotangent(back.du, inputs) if self.wants_inputs else None
         norms = _probe(back.before, inputs.probe)
-        return Sums(carry, summed, dinitial), (dx, norms)
+        return Sums(carry, summed, dinitial), swap_time(dx, True), norms
 
     def _steps(self, point: _Point, span: Span, carry: PyTree) -> tuple[PyTree, _Back]:
         """The sequential part: the cotangent of the carry, step by step."""
@@ -189,10 +191,7 @@ class ChunkPull:
 
     def _inputs(self, steps: Array) -> Array:
         """Inputs of consecutive steps, `[time, batch, input]`."""
-        x = jax.lax.dynamic_slice_in_dim(
-            self.xs, steps[0], steps.shape[0], self.time_axis
-        )
-        return jnp.moveaxis(x, self.time_axis, 0)
+        return swap_time(take_steps(self.xs, steps[0], steps.shape[0], axis=1), True)
 
     def _input_cotangent(self, du: Array, inputs: StepInputs) -> Array:
         dx = self._product(du, self.params.kernel.T).astype(self.xs.dtype)

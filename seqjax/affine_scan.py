@@ -3,6 +3,10 @@
 Plain autodiff saves every intermediate of a step, and adds to the weight gradients step
 by step. The rule here keeps carries alone, of every step or of few, and goes back in
 chunks whose arrays fit the cache; see `seqjax.affine_chunk`.
+
+Steps are read from and written to `[batch, time, ...]` arrays in place. A scan over
+time-major arrays, as `jax.lax.scan` makes them, needs a transposed copy of all inputs
+and outputs, which costs memory, and in fresh memory a third of a forward pass.
 """
 
 import dataclasses
@@ -15,15 +19,17 @@ import jax.numpy as jnp
 from seqjax.affine_chunk import ChunkPull, Span, Sums
 from seqjax.array_types import Array, DType, PyTree
 from seqjax.cell import Affine, Cell
-from seqjax.chunks import even_chunk, scan_chunks, take_steps
+from seqjax.chunks import even_chunk, put_steps, scan_chunks, take_steps
 from seqjax.stepping import (
     StepInputs,
     checkpoint_chunk,
     emit_both,
     emit_carry,
     emit_output,
+    map_batch,
+    one_step,
     real_or_zero,
-    scan_steps,
+    swap_time,
 )
 
 # Floats of one gate array of a chunk: 2 MiB of float32. On a CPU with 1 MiB of L2 per
@@ -33,15 +39,15 @@ MIN_CHUNK, MAX_CHUNK = 8, 64
 
 
 class Operands(NamedTuple):
-    """All arrays that enter the scan, time-major and with a batch axis.
+    """All arrays that enter the scan, with a batch axis.
 
     Attributes:
         params: Parameters of the cell.
         carry: Carry of the first step, leaves `[batch, ...]`.
         initial: What a reset restores, one sequence.
-        xs: `[time, batch, input]` or `[batch, time, input]`, as `time_axis` says.
-        inputs: Leaves `[time, batch, ...]`; `cut` may be `[time]`; x is the number of
-            the step.
+        xs: All inputs, `[batch, time, input]`.
+        inputs: Leaves `[time, batch]`; `cut` may be `[time]`; x is the number of the
+            step, `[time]`.
     """
 
     params: PyTree
@@ -52,7 +58,13 @@ class Operands(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """What the scan returns, `carries` only where they are asked for."""
+    """What the scan returns; `carries` only where they are asked for.
+
+    Attributes:
+        carry: The final one, leaves `[batch, ...]`.
+        ys: Outputs, leaves `[batch, time, ...]`.
+        carries: After each step, leaves `[batch, time, ...]`, or None.
+    """
 
     carry: PyTree
     ys: PyTree
@@ -69,7 +81,6 @@ class AffineScan:
         keep_carries: Returns the carry after every step.
         levels: Levels of checkpoints; 0 keeps the carry of every step.
         product_dtype: Of the operands of products, or None for that of the arrays.
-        time_axis: Of the inputs, 0 or 1: they are read as they lie, not copied.
     """
 
     cell: Cell
@@ -77,7 +88,6 @@ class AffineScan:
     keep_carries: bool
     levels: int
     product_dtype: DType | None
-    time_axis: int
 
     @property
     def _affine(self) -> Affine:
@@ -88,19 +98,20 @@ class AffineScan:
 
     def forward(self, operands: Operands) -> Outputs:
         """The scan itself."""
-        return self._scan(operands, emit_both if self.keep_carries else emit_output)
+        emit = emit_both if self.keep_carries else emit_output
+        carry, (ys, carries) = self._scan(operands, emit)
+        return Outputs(carry, ys, carries)
 
     def keep(self, operands: Operands) -> tuple[Outputs, PyTree]:
         """The scan; keeps the carry after every step, or before every chunk."""
         if self.levels:
             return self._scan_keeping_checkpoints(operands)
-        carry, ys, carries = self._scan(
-            operands, emit_both if self.cell.output is None else emit_carry
-        )
+        emit = emit_both if self.cell.output is None else emit_carry
+        carry, (ys, carries) = self._scan(operands, emit)
         if self.cell.output is not None:
             # y is a part of the carry: kept once, it serves as the output too.
             ys = jax.vmap(jax.vmap(self.cell.output))(carries)
-            ys = real_or_zero(operands.inputs.real, ys)
+            ys = real_or_zero(swap_time(operands.inputs.real, True), ys)
         return Outputs(carry, ys, carries if self.keep_carries else None), carries
 
     def backward(
@@ -114,24 +125,19 @@ class AffineScan:
             params,
             operands.initial,
             operands.xs,
-            self.time_axis,
             self.reverse,
             self.product_dtype,
             wants_inputs=bool(wanted.xs),
         )
-        sums, (dx, probe) = self._pull(
-            operands,
-            pull,
-            Span(operands.carry, operands.inputs, cotangents.ys, cotangents.carries),
-            kept,
-            Sums(cotangents.carry, *zeros),
-        )
+        span = Span(operands.carry, operands.inputs, cotangents.ys, cotangents.carries)
+        sums = Sums(cotangents.carry, *zeros)
+        sums, dx, probe = self._pull(operands, pull, span, kept, sums)
         (dparams,) = pull_split(sums.params)
         return Operands(
             dparams,
             sums.carry,
             sums.initial,
-            operands.xs if dx is None else jnp.moveaxis(dx, 0, self.time_axis),
+            operands.xs if dx is None else dx,
             operands.inputs._replace(probe=probe),
         )
 
@@ -143,10 +149,7 @@ class AffineScan:
             return None
         inputs, is_mapped = operands.inputs, mapped.inputs
         if is_mapped.cut is True and inputs.cut.ndim == 2:
-            shape = (
-                *inputs.cut.shape,
-                operands.xs.shape[1 - self.time_axis + mapped.xs],
-            )
+            shape = (*inputs.cut.shape, operands.xs.shape[1 if mapped.xs else 0])
             inputs = inputs._replace(
                 cut=jnp.broadcast_to(inputs.cut[:, :, None], shape)
             )
@@ -154,47 +157,80 @@ class AffineScan:
             operands.params,
             _merge(operands.carry, mapped.carry, 0, size),
             operands.initial,
-            _merge(operands.xs, mapped.xs, 1 - self.time_axis, size),
+            _merge(operands.xs, mapped.xs, 0, size),
             _merge(inputs, is_mapped, 1, size),
         )
-        return folded, lambda outputs: Outputs(
-            _split(outputs.carry, 0, size),
-            *_split(tuple(outputs[1:]), 1, size),
-        )
+        return folded, lambda outputs: _split(outputs, size)
 
     def _scan(
-        self, operands: Operands, emit: Callable[[PyTree, PyTree], PyTree]
-    ) -> Outputs:
+        self,
+        operands: Operands,
+        emit: Callable[[PyTree, PyTree], PyTree],
+        into: tuple[PyTree, Array] | None = None,
+    ) -> tuple[PyTree, PyTree]:
+        """Scans the step.
+
+        Args:
+            operands: All that enters.
+            emit: What each step writes, as in `scan_steps`.
+            into: Arrays that it is written to, and the number of their first step;
+                new ones for the steps of `operands` if None.
+
+        Returns:
+            The final carry, and the arrays.
+        """
         params, carry, initial, xs, inputs = operands
-        carry, (ys, carries) = scan_steps(
-            lambda carry, x, _: self._affine.step(
-                params, carry, x, product_dtype=self.product_dtype
-            ),
-            carry,
-            initial,
-            inputs._replace(probe=None),
-            read=lambda t: jax.lax.dynamic_index_in_dim(
-                xs, t, self.time_axis, keepdims=False
-            ),
-            batched=True,
-            reverse=self.reverse,
-            emit=emit,
-        )
-        return Outputs(carry, ys, carries)
+        inputs = inputs._replace(probe=None)
+
+        def step(carry: PyTree, x: Array, _: PyTree) -> tuple[PyTree, PyTree]:
+            dtype = self.product_dtype
+            return self._affine.step(params, carry, x, product_dtype=dtype)
+
+        def one(_: PyTree, carry: PyTree, inputs: StepInputs) -> tuple[PyTree, PyTree]:
+            carry, y = one_step(step, initial, carry, inputs, None)
+            return carry, emit(carry, y)
+
+        mapped = map_batch(one, inputs)
+
+        def read_and_step(carry: PyTree, inputs: StepInputs) -> tuple[PyTree, PyTree]:
+            x = jax.lax.dynamic_index_in_dim(xs, inputs.x, 1, keepdims=False)
+            return mapped(None, carry, inputs._replace(x=x))
+
+        if into is None:
+            start = jax.tree.map(lambda a: a[0], inputs)
+            _, emitted = jax.eval_shape(read_and_step, carry, start)
+            into = _zeros(xs, emitted, inputs.x.shape[0]), inputs.x[0]
+        arrays, first = into
+
+        def body(state: tuple, inputs: StepInputs) -> tuple[tuple, None]:
+            carry, arrays = state
+            carry, emitted = read_and_step(carry, inputs)
+            emitted = jax.tree.map(lambda a: a[:, None], emitted)
+            return (carry, put_steps(arrays, emitted, inputs.x - first, axis=1)), None
+
+        state, _ = jax.lax.scan(body, (carry, arrays), inputs, reverse=self.reverse)
+        return state
 
     def _scan_keeping_checkpoints(self, operands: Operands) -> tuple[Outputs, PyTree]:
-        inputs = operands.inputs._replace(probe=None)
+        inputs = operands.inputs
         num_steps = inputs.x.shape[0]
+        emit = emit_both if self.keep_carries else emit_output
 
-        def run_chunk(carry: PyTree, first: Array, size: int):
-            part = take_steps(inputs, first, size)
-            outputs = self.forward(operands._replace(carry=carry, inputs=part))
+        def run_chunk(state: tuple, first: Array, size: int) -> tuple[tuple, PyTree]:
+            carry, arrays = state
+            part = operands._replace(
+                carry=carry, inputs=take_steps(inputs, first, size)
+            )
             start = jax.tree.map(lambda a: a[None], carry)
-            return outputs.carry, (outputs.ys, outputs.carries, start)
+            return self._scan(part, emit, (arrays, inputs.x[0])), start
 
-        carry, (ys, carries, starts) = scan_chunks(
+        emitted = jax.eval_shape(
+            lambda: jax.tree.map(lambda a: a[:, 0], self._scan(operands, emit)[1])
+        )
+        arrays = _zeros(operands.xs, emitted, num_steps)
+        (carry, (ys, carries)), starts = scan_chunks(
             run_chunk,
-            operands.carry,
+            (operands.carry, arrays),
             num_steps,
             checkpoint_chunk(num_steps, self.levels),
             reverse=self.reverse,
@@ -208,36 +244,54 @@ class AffineScan:
         span: Span,
         kept: PyTree,
         sums: Sums,
-    ) -> tuple[Sums, tuple[Any, PyTree]]:
+    ) -> tuple[Sums, Array | None, PyTree]:
         """Goes back over a span for which `keep` has kept what `levels` says."""
         num_steps = span.inputs.x.shape[0]
-        batch_size = operands.xs.shape[1 - self.time_axis]
         if self.levels:
             chunk = checkpoint_chunk(num_steps, self.levels)
         else:
-            chunk = _chunk_steps(num_steps, batch_size * pull.width)
+            chunk = _chunk_steps(num_steps, operands.xs.shape[0] * pull.width)
         fewer = dataclasses.replace(self, levels=self.levels - 1, keep_carries=False)
+
+        def part_of(span: Span, carry: PyTree, first: Array, size: int) -> Span:
+            inputs = take_steps(span.inputs, first, size)
+            rest = take_steps((span.ys, span.carries), first, size, axis=1)
+            return Span(carry, inputs, *rest)
 
         def again(sums: Sums, first: Array, size: int):
             """Computes what one level of checkpoints less keeps, and goes back."""
             start = jax.tree.map(lambda a: take_steps(a, first // chunk, 1)[0], kept)
-            part = Span(start, *take_steps(tuple(span[1:]), first, size))
+            part = part_of(span, start, first, size)
             part_operands = operands._replace(carry=start, inputs=part.inputs)
             _, part_kept = fewer.keep(part_operands)
             return fewer._pull(part_operands, pull, part, part_kept, sums)
 
         def chunk_pull(sums: Sums, first: Array, size: int):
             entering = _entering(span, kept, first, size, self.reverse)
-            part = take_steps(tuple(span[1:]), first, size)
-            return pull.chunk(Span(entering, *part), sums)
+            return pull.chunk(part_of(span, entering, first, size), sums)
 
-        return scan_chunks(
-            again if self.levels else chunk_pull,
-            sums,
-            num_steps,
-            chunk,
-            reverse=not self.reverse,
+        def go_back(state: tuple, first: Array, size: int) -> tuple[tuple, PyTree]:
+            sums, dxs = state
+            sums, dx, norms = (again if self.levels else chunk_pull)(sums, first, size)
+            return (sums, put_steps(dxs, dx, first, axis=1)), norms
+
+        dxs = None
+        if pull.wants_inputs:
+            dxs = _zeros(operands.xs, operands.xs[:, 0], num_steps)
+        (sums, dxs), norms = scan_chunks(
+            go_back, (sums, dxs), num_steps, chunk, reverse=not self.reverse
         )
+        return sums, dxs, norms
+
+
+def _zeros(like: Array, one_step: PyTree, num_steps: int) -> PyTree:
+    """Zeros `[batch, time, ...]` for what one step emits; on the mesh like `like`."""
+
+    def zeros(a: Any) -> Array:
+        shape = (a.shape[0], num_steps, *a.shape[1:])
+        return jax.lax.full_like(like, 0, a.dtype, shape)
+
+    return jax.tree.map(zeros, one_step)
 
 
 def _merge(tree: PyTree, mapped: PyTree, axis: int, size: int) -> PyTree:
@@ -256,14 +310,9 @@ def _merge(tree: PyTree, mapped: PyTree, axis: int, size: int) -> PyTree:
     return jax.tree.map(one, tree, mapped)
 
 
-def _split(tree: PyTree, axis: int, size: int) -> PyTree:
-    """Undoes `_merge`: the mapped axis leads again."""
-
-    def one(leaf: Array) -> Array:
-        shape = (*leaf.shape[:axis], size, -1, *leaf.shape[axis + 1 :])
-        return jnp.moveaxis(leaf.reshape(shape), axis, 0)
-
-    return jax.tree.map(one, tree)
+def _split(tree: PyTree, size: int) -> PyTree:
+    """Undoes `_merge` at axis 0."""
+    return jax.tree.map(lambda leaf: leaf.reshape(size, -1, *leaf.shape[1:]), tree)
 
 
 def _chunk_steps(num_steps: int, width: int) -> int:
@@ -283,8 +332,9 @@ def _entering(
     edge_step = jnp.clip(before, 0, num_steps - 1)
 
     def one(start: Array, after: Array) -> Array:
-        edge = jnp.where(inside, take_steps(after, edge_step, 1), start[None])
-        shifted = take_steps(after, first + 1 if reverse else first, size - 1)
-        return jnp.concatenate([shifted, edge] if reverse else [edge, shifted])
+        edge = take_steps(after, edge_step, 1, axis=1)
+        edge = jnp.where(inside, edge, start[:, None])
+        shifted = take_steps(after, first + 1 if reverse else first, size - 1, axis=1)
+        return jnp.concatenate([shifted, edge] if reverse else [edge, shifted], axis=1)
 
     return jax.tree.map(one, span.carry, carries)

@@ -66,10 +66,17 @@ def scan_chunks(
     return carry, jax.tree.map(lambda *ab: jnp.concatenate(ab), early, late)
 
 
-def take_steps(tree: PyTree, first: Array, size: int) -> PyTree:
-    """Takes the steps from `first` on of leaves `[time, ...]`."""
+def take_steps(tree: PyTree, first: Array, size: int, axis: int = 0) -> PyTree:
+    """Takes `size` steps from `first` on of leaves whose time axis is `axis`."""
     return jax.tree.map(
-        lambda a: jax.lax.dynamic_slice_in_dim(a, first, size, axis=0), tree
+        lambda a: jax.lax.dynamic_slice_in_dim(a, first, size, axis), tree
+    )
+
+
+def put_steps(tree: PyTree, steps: PyTree, first: Array, axis: int) -> PyTree:
+    """Writes `steps` over those from `first` on."""
+    return jax.tree.map(
+        lambda a, b: jax.lax.dynamic_update_slice_in_dim(a, b, first, axis), tree, steps
     )
 
 

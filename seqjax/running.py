@@ -1,7 +1,11 @@
-"""Running a cell over time once everything is time-major and checked.
+"""Running a cell over time once everything is checked.
 
 `run` either follows a cell's own `sequence` (stacks, both directions) or scans its
 step, with all that surrounds a step: probe, cut, reset, hold.
+
+Inputs, outputs and carries are `[batch, time, ...]`, or `[time, ...]` without a batch:
+what the user holds, so that nothing large is ever transposed. What has one scalar per
+step (mask, resets, cuts, probes) is time-major.
 """
 
 import dataclasses
@@ -11,11 +15,17 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqjax.affine_scan import AffineScan, Operands, Outputs
+from seqjax.affine_scan import AffineScan, Operands
 from seqjax.array_types import Array, DType, Key, PyTree
 from seqjax.cell import Cell, Noise
 from seqjax.derivative import apply_rule
-from seqjax.stepping import StepInputs, emit_both, emit_output, scan_steps
+from seqjax.stepping import (
+    StepInputs,
+    emit_both,
+    emit_output,
+    scan_steps,
+    swap_time,
+)
 from seqjax.tree import log_norm
 
 LEVELS = {"checkpoint": 1, "two_level": 2}
@@ -42,12 +52,7 @@ class Start(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How to run over time; arrays are time-major, `[time, batch]` or `[time]`.
-
-    Attributes:
-        sources: Pairs of an array of the inputs and the `[batch, time, ...]` array that
-            it was made of: what can read those steps as they lie spares the copy.
-    """
+    """How to run over time; arrays are time-major, `[time, batch]` or `[time]`."""
 
     num_steps: int
     batched: bool
@@ -58,7 +63,6 @@ class Plan:
     return_carries: bool
     reverse: bool
     product_dtype: DType | None
-    sources: tuple[tuple[Array, Array], ...]
 
 
 def run(
@@ -72,9 +76,25 @@ def run(
     reverse: bool = False,
     resets: Array | None = None,
 ) -> tuple[PyTree, PyTree]:
-    """Unrolls one cell, time-major; `reverse` is relative to the surrounding run."""
-    if resets is not None and plan.resets is not None:
-        resets = jnp.logical_or(resets, plan.resets)
+    """Unrolls one cell.
+
+    Args:
+        plan: How to.
+        cell: The cell.
+        params: Its parameters.
+        start: What enters.
+        xs: Leaves `[batch, time, ...]` or `[time, ...]`.
+        key: For masks, or None.
+        reverse: Relative to the surrounding run.
+        resets: Like the leaves of `xs`; added to those of the plan.
+
+    Returns:
+        The final carry or all carries, and the outputs, laid out like `xs`.
+    """
+    if resets is not None:
+        resets = swap_time(resets, plan.batched)
+        if plan.resets is not None:
+            resets = jnp.logical_or(resets, plan.resets)
     plan = dataclasses.replace(
         plan,
         reverse=plan.reverse != reverse,
@@ -132,18 +152,18 @@ def _scan_plainly(
             return step_once(params, carry, x)
         return noise.step(params, carry, x, masks)
 
-    carry, (ys, carries) = scan_steps(
+    carry, emitted = scan_steps(
         step,
         start.carry,
         start.initial,
-        inputs,
+        inputs._replace(x=swap_time(inputs.x, plan.batched)),
         shared=shared,
         batched=plan.batched,
         reverse=plan.reverse,
         emit=emit_both if plan.return_carries else emit_output,
         levels=LEVELS.get(plan.method, 0),
     )
-    return carry, ys, carries
+    return carry, *swap_time(emitted, plan.batched)
 
 
 def _takes_affine(
@@ -159,29 +179,23 @@ def _takes_affine(
 def _scan_affine(
     plan: Plan, cell: Cell, params: PyTree, start: Start, inputs: StepInputs
 ) -> tuple[PyTree, PyTree, PyTree]:
-    xs = next((raw for x, raw in plan.sources if x is inputs.x), None)
     rule = AffineScan(
         cell,
         plan.reverse,
         plan.return_carries,
         LEVELS.get(plan.method, 0),
         plan.product_dtype,
-        time_axis=0 if plan.batched and xs is None else 1,
     )
-    carry, x = start.carry, inputs.x
+    carry, xs = start.carry, inputs.x
     inputs = inputs._replace(x=jnp.arange(plan.num_steps, dtype=jnp.int32))
     if not plan.batched:
-        carry, xs = jax.tree.map(lambda a: a[None], (carry, x))
+        carry, xs = jax.tree.map(lambda a: a[None], (carry, xs))
         per_step = inputs._replace(x=None, cut=None)
         per_step = jax.tree.map(lambda a: a[:, None], per_step)
         inputs = per_step._replace(x=inputs.x, cut=inputs.cut)
-    operands = Operands(params, carry, start.initial, x if xs is None else xs, inputs)
-    outputs = apply_rule(rule, operands)
+    outputs = apply_rule(rule, Operands(params, carry, start.initial, xs, inputs))
     if not plan.batched:
-        outputs = Outputs(
-            jax.tree.map(lambda a: a[0], outputs.carry),
-            *jax.tree.map(lambda a: a[:, 0], outputs[1:]),
-        )
+        outputs = jax.tree.map(lambda a: a[0], outputs)
     return tuple(outputs)
 
 
@@ -197,7 +211,7 @@ def _sample_noise(
 
     if not plan.batched:
         return sample(key)
-    batch_size = jax.tree.leaves(xs)[0].shape[1]
+    batch_size = jax.tree.leaves(xs)[0].shape[0]
     shared, per_step = jax.vmap(sample)(jax.random.split(key, batch_size))
     return shared, jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), per_step)
 

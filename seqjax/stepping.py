@@ -43,7 +43,6 @@ def scan_steps(
     inputs: StepInputs,
     *,
     shared: PyTree = None,
-    read: Callable[[PyTree], PyTree] | None = None,
     batched: bool,
     reverse: bool,
     emit: Callable[[PyTree, PyTree], PyTree],
@@ -57,8 +56,6 @@ def scan_steps(
         initial: What a reset restores, one sequence.
         inputs: Leaves `[time, batch, ...]`, or `[time, ...]` if not `batched`.
         shared: Masks that hold for a whole sequence, leaves `[batch, ...]`.
-        read: Makes one step's x of the whole batch out of its entry in `inputs`;
-            None where it is that entry.
         batched: Whether there is a batch axis, over which the step is mapped.
         reverse: Runs from the last step to the first.
         emit: `(carry, y) -> outputs` of one step, whose carry is the one after it.
@@ -69,22 +66,24 @@ def scan_steps(
         The final carry, and what is emitted, time-major.
     """
 
-    def body(
-        shared: PyTree, carry: PyTree, inputs: StepInputs
-    ) -> tuple[PyTree, PyTree]:
+    def one(shared: PyTree, carry: PyTree, inputs: StepInputs) -> tuple[PyTree, PyTree]:
         carry, y = one_step(step, initial, carry, inputs, shared)
         return carry, emit(carry, y)
 
-    if batched:
-        shared_cut = inputs.cut is not None and inputs.cut.ndim == 1
-        axes = StepInputs(0, 0, 0, None if shared_cut else 0, 0, 0)
-        body = jax.vmap(body, in_axes=(0, 0, axes))
+    body = map_batch(one, inputs) if batched else one
+    return _scan(functools.partial(body, shared), carry, inputs, reverse, levels)
 
-    def read_and_step(carry: PyTree, inputs: StepInputs) -> tuple[PyTree, PyTree]:
-        x = inputs.x if read is None else read(inputs.x)
-        return body(shared, carry, inputs._replace(x=x))
 
-    return _scan(read_and_step, carry, inputs, reverse, levels)
+def map_batch(one: Callable[..., PyTree], inputs: StepInputs) -> Callable[..., PyTree]:
+    """Maps `(shared, carry, inputs)` of one sequence over a batch.
+
+    Args:
+        one: The function.
+        inputs: Those of all steps, which tell whether `cut` is shared by the batch.
+    """
+    shared_cut = inputs.cut is not None and inputs.cut.ndim == 1
+    axes = StepInputs(0, 0, 0, None if shared_cut else 0, 0, 0)
+    return jax.vmap(one, in_axes=(0, 0, axes))
 
 
 def emit_both(carry: PyTree, y: PyTree) -> tuple[PyTree, PyTree]:
@@ -150,6 +149,11 @@ def where(condition: Array, yes: PyTree, no: PyTree) -> PyTree:
         return jnp.where(condition.reshape(shape), a, b)
 
     return jax.tree.map(choose, yes, no)
+
+
+def swap_time(tree: PyTree, batched: bool) -> PyTree:
+    """`[batch, time, ...]` to `[time, batch, ...]` and back; as it is without batch."""
+    return jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), tree) if batched else tree
 
 
 def checkpoint_chunk(num_steps: int, levels: int) -> int:

@@ -1,7 +1,7 @@
 """Scanning a cell over time: lengths, resets, both directions, truncation, memory.
 
 Batches run the step under `vmap` inside one scan over time, so that a weight gradient
-is one matrix product per step and not one per example.
+is one matrix product per chunk of steps and not one per example.
 """
 
 import functools
@@ -16,6 +16,7 @@ from seqjax.array_types import Array, ArrayLike, DType, Key, PyTree
 from seqjax.cell import Cell
 from seqjax.checks import check_choice, check_positive
 from seqjax.running import Plan, Start, run
+from seqjax.stepping import swap_time
 
 METHODS = ("auto", "scan", "checkpoint", "two_level")
 """Ways to run over time; see `unroll`."""
@@ -106,29 +107,27 @@ def unroll(
     check_choice("method", method, METHODS)
     batch_shape, num_steps = leading_shape(cell, xs)
     start = _start(cell, params, carry, probes, batch_shape, num_steps)
-    to_time_major = functools.partial(_to_time_major, batch_ndim=len(batch_shape))
-    flat = jax.tree.map(jnp.asarray, _flatten_batch(xs, len(batch_shape)))
-    xs = to_time_major(xs)
+    flatten = functools.partial(_flatten_batch, batch_ndim=len(batch_shape))
+    batched = bool(batch_shape)
+    xs = jax.tree.map(jnp.asarray, flatten(xs))
+
+    def per_step(tree: PyTree) -> PyTree:
+        return swap_time(flatten(tree), batched)
+
     plan = Plan(
         num_steps=num_steps,
-        batched=bool(batch_shape),
-        mask=to_time_major(_length_mask(lengths, batch_shape, num_steps)),
-        resets=to_time_major(_check_resets(resets, batch_shape, num_steps)),
+        batched=batched,
+        mask=per_step(_length_mask(lengths, batch_shape, num_steps)),
+        resets=per_step(_check_resets(resets, batch_shape, num_steps)),
         window=_check_window(window),
         method=method,
         return_carries=return_carries,
         reverse=reverse,
         product_dtype=product_dtype,
-        sources=tuple(zip(*map(jax.tree.leaves, (xs, flat)), strict=True)),
     )
-    start = start._replace(
-        carry=_flatten_batch(start.carry, len(batch_shape)),
-        probes=to_time_major(start.probes),
-    )
-    carry, ys = run(plan, cell, params, start, xs, key)
-    restore = functools.partial(_from_time_major, batch_shape=batch_shape)
-    final = restore if return_carries else _unflatten_batch
-    return final(carry, batch_shape=batch_shape), restore(ys)
+    start = start._replace(carry=flatten(start.carry), probes=per_step(start.probes))
+    results = run(plan, cell, params, start, xs, key)
+    return _unflatten_batch(results, batch_shape)
 
 
 def make_probes(
@@ -333,21 +332,6 @@ def _check_window(window: int | None) -> int | None:
     if window is not None:
         check_positive(window=window)
     return window
-
-
-def _to_time_major(tree: PyTree, batch_ndim: int) -> PyTree:
-    """`[*batch, time, ...]` to `[time, batch, ...]`; without batch axes as it is."""
-    if batch_ndim == 0:
-        return tree
-    flat = _flatten_batch(tree, batch_ndim)
-    return jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), flat)
-
-
-def _from_time_major(tree: PyTree, batch_shape: tuple[int, ...]) -> PyTree:
-    if not batch_shape:
-        return tree
-    swapped = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), tree)
-    return _unflatten_batch(swapped, batch_shape)
 
 
 def _flatten_batch(tree: PyTree, batch_ndim: int) -> PyTree:

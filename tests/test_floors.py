@@ -35,6 +35,7 @@ SAME_FLOOR = {
     ("affine_chunk", "affine_scan"),
     ("stepping", "running"),
     ("affine_scan", "running"),
+    ("stepping", "unroll"),
     ("running", "unroll"),
     ("running", "combinators"),
     ("unroll", "combinators"),

@@ -5,9 +5,10 @@ Combinators compose in one expression:
     stack(*(bidirectional(lstm(n, 64)) for n in (32, 128, 128)), dropout=0.2)
 
 How a composite runs over time is its `sequence`, `(run, params, start, xs, key) ->
-(carry, ys)`, with time-major arrays: `run(cell, params, start, xs, key)` unrolls an
-inner cell, and `start.part(i)` is what enters the i-th one. Random masks are drawn
-there, outside every scan, and only where `key` is not None.
+(carry, ys)`, with arrays `[batch, time, ...]`, or `[time, ...]` without a batch:
+`run(cell, params, start, xs, key)` unrolls an inner cell, and `start.part(i)` is what
+enters the i-th one. Random masks are drawn there, outside every scan, and only where
+`key` is not None.
 """
 
 from seqjax.combinators.common import Wrapped
