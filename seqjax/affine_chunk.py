@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from seqjax.array_types import Array, DType, PyTree
-from seqjax.cell import Affine, AffineParams, product
+from seqjax.cell import Affine, AffineParams, input_map, product
 from seqjax.chunks import take_steps
 from seqjax.stepping import StepInputs, hold, real_or_zero, swap_time, where
 from seqjax.tree import log_norm
@@ -113,8 +113,8 @@ class ChunkPull:
         x = real_or_zero(inputs.real, self._inputs(inputs.x))
         entered = _enter(span.carry, self.initial, inputs.reset)
         hidden = jax.vmap(jax.vmap(self.affine.hidden))(entered)
-        u = self._product(x, params.kernel)
-        u = u if params.bias is None else u + params.bias[None, None]
+        u = input_map(params, _rows(x), self.product_dtype)
+        u = u.reshape(*x.shape[:-1], -1)
         v = self._product(hidden, params.recurrent_kernel)
         point = _Point(u, v, entered, span.carry, inputs.real)
         carry, back = self._steps(point, span, sums.carry)

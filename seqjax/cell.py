@@ -69,11 +69,37 @@ class Affine:
         product_dtype: DType | None = None,
     ) -> tuple[PyTree, PyTree]:
         """One time step, derived from the declared parts; see `product`."""
-        kernel, bias, recurrent_kernel, rest = self.split(params)
-        u = product(x, kernel, product_dtype)
-        u = u if bias is None else u + bias
-        v = product(self.hidden(carry), recurrent_kernel, product_dtype)
-        return self.rest(rest, u, v, carry)
+        parts = self.split(params)
+        u = input_map(parts, x, product_dtype)
+        v = product(self.hidden(carry), parts.recurrent_kernel, product_dtype)
+        return self.rest(parts.rest, u, v, carry)
+
+
+def input_map(params: AffineParams, x: Array, dtype: DType | None) -> Array:
+    """Returns u = x W + b.
+
+    Args:
+        params: Parameters of an affine cell, split.
+        x: `[input]` or `[rows, input]`.
+        dtype: As in `product`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from seqjax import cells
+        >>> cell = cells.gru(1, 2)
+        >>> params = cell.affine.split(cell.init(jax.random.key(0)))
+        >>> input_map(params, jnp.ones((3, 1)), None).shape
+        (3, 6)
+    """
+    kernel, bias, recurrent_kernel, _ = params
+    if x.shape[-1] == 1 and kernel.shape[1] > recurrent_kernel.shape[0]:
+        # XLA takes a product with one feature for a multiplication, fuses it into all
+        # the gates that read a part of u, and no longer vectorises them. On CPUs a zero
+        # feature beside it makes forward passes of LSTM and GRU 2 to 4 times faster.
+        x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, 1)])
+        kernel = jnp.pad(kernel, [(0, 1), (0, 0)])
+    u = product(x, kernel, dtype)
+    return u if bias is None else u + bias.reshape((1,) * (u.ndim - 1) + (-1,))
 
 
 def product(a: Array, b: Array, dtype: DType | None) -> Array:

@@ -91,15 +91,12 @@ def run(
     Returns:
         The final carry or all carries, and the outputs, laid out like `xs`.
     """
-    if resets is not None:
-        resets = swap_time(resets, plan.batched)
-        if plan.resets is not None:
-            resets = jnp.logical_or(resets, plan.resets)
-    plan = dataclasses.replace(
-        plan,
-        reverse=plan.reverse != reverse,
-        resets=plan.resets if resets is None else resets,
-    )
+    restarts = swap_time(resets, plan.batched)
+    if restarts is None or plan.resets is None:
+        restarts = plan.resets if restarts is None else restarts
+    else:
+        restarts = jnp.logical_or(restarts, plan.resets)
+    plan = dataclasses.replace(plan, reverse=plan.reverse != reverse, resets=restarts)
     if cell.sequence is not None:
         return cell.sequence(functools.partial(run, plan), params, start, xs, key)
     return _scan_steps(plan, cell, params, start, xs, key)
