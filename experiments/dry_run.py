@@ -63,8 +63,7 @@ def _memory(options: Options, programs: Programs) -> dict[str, int]:
         "shared by both": analysis.alias_size_in_bytes,
         "temporaries": analysis.temp_size_in_bytes,
     }
-    # Plain autodiff is for one device.
-    if options.method != "scan" and options.host_devices == 1:
+    if options.method != "scan":
         plain = loop.build(dataclasses.replace(options, method="scan"))
         if analysis := plain.update.memory_analysis():
             sizes["temporaries, --method=scan"] = analysis.temp_size_in_bytes

@@ -33,25 +33,17 @@ class Options(RunFlags, TaskFlags, ModelFlags, OptimiserFlags, LoopFlags, Displa
             f"--warmup_steps={self.warmup_steps}: expected at most "
             f"--num_steps={self.num_steps}",
         )
-        self._check_devices()
+        refuse(
+            self.batch_size % self.host_devices > 0,
+            f"--host_devices={self.host_devices}: expected a divisor of "
+            f"--batch_size={self.batch_size}",
+        )
         refuse(
             self.steps_per_call > 1 and self.task not in TASKS,
             f"--steps_per_call={self.steps_per_call}: expected 1 for "
             f"--task={self.task}, whose batches are read on the host, one a step",
         )
         self.check_model()
-
-    def _check_devices(self) -> None:
-        shown = f"--host_devices={self.host_devices}"
-        refuse(
-            self.batch_size % self.host_devices > 0,
-            f"{shown}: expected a divisor of --batch_size={self.batch_size}",
-        )
-        refuse(
-            self.host_devices > 1 and (self.method == "scan" or self.zoneout > 0),
-            f"{shown}: expected 1 with --method=scan or --zoneout above 0, which run "
-            "plain autodiff on one device",
-        )
 
     def identity(self) -> dict[str, Any]:
         """Returns the flags that a resumed run must share with its first attempt."""

@@ -18,6 +18,7 @@ from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 
 from seqjax.array_types import Array, PyTree
+from seqjax.mesh import vary_alike
 
 
 @runtime_checkable
@@ -81,25 +82,11 @@ def apply_rule(rule: Rule, operands: PyTree) -> PyTree:
         >>> print(jax.grad(square)(x), jax.jvp(square, (x,), (x,))[1])
         6.0 18.0
     """
+    operands = vary_alike(operands)
     leaves, tree = jax.tree.flatten(operands)
-    operands = jax.tree.unflatten(tree, _alike(leaves))
     jaxpr, shapes = jax.make_jaxpr(rule.forward, return_shape=True)(operands)
-    leaves = jax.tree.leaves(operands)
     outputs = _apply.bind(*leaves, rule=rule, tree=tree, jaxpr=jaxpr)
     return jax.tree.unflatten(jax.tree.structure(shapes), outputs)
-
-
-def _alike(leaves: list[Any]) -> list[Any]:
-    """Lets all vary over the same axes of a device mesh, as one operation must.
-
-    Under `shard_map` this is where the gradient of a shared parameter is summed.
-    """
-    axes = [jax.typeof(leaf).manual_axis_type.varying for leaf in leaves]
-    every = frozenset().union(*axes)
-    return [
-        jax.lax.pcast(leaf, tuple(every - own), to="varying") if every - own else leaf
-        for leaf, own in zip(leaves, axes, strict=True)
-    ]
 
 
 def _apply_plainly(*leaves: Any, jaxpr: ClosedJaxpr, **_: Any) -> list[Array]:

@@ -19,6 +19,7 @@ from seqjax.affine_scan import AffineScan, Operands
 from seqjax.array_types import Array, DType, Key, PyTree
 from seqjax.cell import Cell, Noise
 from seqjax.derivative import apply_rule
+from seqjax.mesh import vary_alike
 from seqjax.stepping import (
     StepInputs,
     emit_both,
@@ -149,11 +150,15 @@ def _scan_plainly(
             return step_once(params, carry, x)
         return noise.step(params, carry, x, masks)
 
+    inputs = inputs._replace(x=swap_time(inputs.x, plan.batched))
+    params, carry, initial, inputs, shared = vary_alike(
+        (params, start.carry, start.initial, inputs, shared)
+    )
     carry, emitted = scan_steps(
         step,
-        start.carry,
-        start.initial,
-        inputs._replace(x=swap_time(inputs.x, plan.batched)),
+        carry,
+        initial,
+        inputs,
         shared=shared,
         batched=plan.batched,
         reverse=plan.reverse,

@@ -149,10 +149,11 @@ def test_cost_grows_with_the_steps_and_not_with_their_square():
     assert seconds(32_000) < 80 * seconds(2_000)
 
 
-def test_a_shared_parameter_is_summed_over_a_mesh():
+@pytest.mark.parametrize("method", ["auto", "checkpoint", "scan"])
+def test_a_shared_parameter_is_summed_over_a_mesh(method):
     mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
     spread = jax.shard_map(
-        jax.grad(loss()), mesh=mesh, in_specs=(P(), P("data")), out_specs=P()
+        jax.grad(loss(method)), mesh=mesh, in_specs=(P(), P("data")), out_specs=P()
     )
     expected = jax.jit(jax.grad(loss()))(PARAMS, XS)
     assert_trees_close(jax.jit(spread)(PARAMS, XS), expected, **CLOSE)

@@ -9,7 +9,16 @@ ROOT = Path(__file__).parent.parent
 
 # A module imports only from floors below its own; within a floor, without circles.
 FLOORS = (
-    ("array_types", "checks", "chunks", "derivative", "initializers", "made", "tree"),
+    (
+        "array_types",
+        "checks",
+        "chunks",
+        "derivative",
+        "initializers",
+        "made",
+        "mesh",
+        "tree",
+    ),
     ("cell", "tasks", "losses"),
     (
         "cells",
@@ -30,6 +39,8 @@ SAME_FLOOR = {
     ("array_types", "tree"),
     ("array_types", "chunks"),
     ("array_types", "derivative"),
+    ("array_types", "mesh"),
+    ("mesh", "derivative"),
     ("stepping", "affine_chunk"),
     ("stepping", "affine_scan"),
     ("affine_chunk", "affine_scan"),

@@ -95,8 +95,6 @@ CASES = [
     ),
     (["--host_devices=0"], ["--host_devices=0", "at least 1"]),
     (["--host_devices=4"], ["--host_devices=4", "divisor of --batch_size=50"]),
-    (["--host_devices=2", "--method=scan"], ["--host_devices=2", "--method=scan"]),
-    (["--host_devices=2", "--zoneout=0.1"], ["--host_devices=2", "--zoneout"]),
     (["--eval_size=0"], ["--eval_size=0", "adding"]),
     (["--run_dir=/dev/null/run"], ["--run_dir=/dev/null/run", "directory"]),
     (["--run_dir=TMP/word.flags"], ["--run_dir", "directory"]),

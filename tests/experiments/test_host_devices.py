@@ -50,6 +50,7 @@ FLAGS = (
 TASKS = {
     "adding": ("--variant=hochreiter", "--length=20"),
     "copy_memory": ("--task=copy_memory", "--cell=gru", "--num_layers=2"),
+    "parity": ("--task=parity", "--cell=elman", "--method=scan"),
 }
 
 
