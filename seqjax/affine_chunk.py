@@ -18,11 +18,6 @@ from seqjax.chunks import take_steps
 from seqjax.stepping import StepInputs, hold, real_or_zero, swap_time, where
 from seqjax.tree import log_norm
 
-# Floats of v in one step from which the loop differentiates step by step. Measured on
-# 2 cores with 1 MiB of L2 each: up to 10 % faster from there on, for the GRU up to 30 %
-# slower below.
-INSIDE_WIDTH = 2**14
-
 
 class Sums(NamedTuple):
     """Cotangents on their way back: of the carry, and the sums over time."""
@@ -133,7 +128,7 @@ class ChunkPull:
 
     def _steps(self, point: _Point, span: Span, carry: PyTree) -> tuple[PyTree, _Back]:
         """The sequential part: the cotangent of the carry, step by step."""
-        recurrent = self.params.recurrent_kernel.T
+        recurrent = _transposed(self.params.recurrent_kernel)
 
         def pull(point: _Point) -> Callable[..., Any]:
             def rest(u: Array, v: Array, entered: PyTree, held: PyTree):
@@ -142,8 +137,7 @@ class ChunkPull:
             return jax.vjp(rest, *point[:-1])[1]
 
         def step(after: PyTree, inputs: tuple) -> tuple[PyTree, _Back]:
-            at, dy, dcarry, blocked = inputs
-            pull_step = pull(at) if inside else at
+            pull_step, dy, dcarry, blocked = inputs
             if dcarry is not None:
                 after = jax.tree.map(jnp.add, after, dcarry)
             du, dv, dentered, dheld = pull_step((after, dy))
@@ -157,11 +151,9 @@ class ChunkPull:
             before = jax.tree.map(jnp.add, passed, dheld)
             return before, _Back(du, None if dv is du else dv, after, dentered, before)
 
-        # One pass over the chunk leaves its factors behind for the loop to read, unless
-        # they outgrow the cache: then each step computes its own.
-        inside = point.u.shape[1] * self.width >= INSIDE_WIDTH
-        at = point if inside else jax.vmap(pull)(point)
-        steps = (at, span.ys, span.carries, _blocked(span.inputs, point.u.shape[:2]))
+        # One pass over the chunk leaves its factors behind for the loop to read.
+        blocked = _blocked(span.inputs, point.u.shape[:2])
+        steps = (jax.vmap(pull)(point), span.ys, span.carries, blocked)
         return jax.lax.scan(step, carry, steps, reverse=not self.reverse)
 
     def _rest(
@@ -198,10 +190,7 @@ class ChunkPull:
         return real_or_zero(inputs.real, dx)
 
     def _weight_gradient(self, a: Array, cotangent: Array) -> Array:
-        # The transpose as an array of its own takes the product off a slow path of
-        # XLA on CPUs: 2 to 10 % of the whole backward pass.
-        transposed = jax.lax.optimization_barrier(_rows(a).T)
-        return product(transposed, _rows(cotangent), self.product_dtype)
+        return product(_transposed(_rows(a)), _rows(cotangent), self.product_dtype)
 
     def _product(self, a: Array, b: Array) -> Array:
         rows = product(_rows(a), b, self.product_dtype)
@@ -244,6 +233,12 @@ def _probe(before: PyTree, probe: PyTree | None) -> PyTree | None:
         return None
     norm = jax.vmap(jax.vmap(log_norm))
     return jax.tree.map(lambda a, like: norm(a).astype(like.dtype), before, probe)
+
+
+def _transposed(a: Array) -> Array:
+    # As an array of its own it takes a product off a slow path of XLA on CPUs: each of
+    # the two transposes here is worth 2 to 10 % of the whole backward pass.
+    return jax.lax.optimization_barrier(a.T)
 
 
 def _rows(a: Array) -> Array:

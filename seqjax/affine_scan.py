@@ -35,7 +35,7 @@ from seqjax.stepping import (
 # Floats of one gate array of a chunk: 2 MiB of float32. On a CPU with 1 MiB of L2 per
 # core this was the fastest size at hidden 64, 128 and 256 alike, or within 5 % of it.
 CHUNK_FLOATS = 2**19
-MIN_CHUNK, MAX_CHUNK = 8, 64
+MIN_CHUNK, MAX_CHUNK = 4, 64
 
 
 class Operands(NamedTuple):

@@ -5,15 +5,17 @@ from typing import Any
 
 from experiments.benchmarks import peers, timing
 from experiments.benchmarks.options import Plan, Shape
-from experiments.benchmarks.work import Work, jax_work
+from experiments.benchmarks.work import Loss, Work, jax_work, mean_squares
 
 Row = dict[str, Any]
 
 
-def works(plan: Plan, kind: str, shape: Shape, pass_name: str) -> dict[str, Work]:
+def works(
+    plan: Plan, kind: str, shape: Shape, pass_name: str, loss: Loss = mean_squares
+) -> dict[str, Work]:
     """Builds, and where there is something to compile compiles, every framework."""
     built = {
-        name: jax_work(model, shape, pass_name)
+        name: jax_work(model, shape, pass_name, loss)
         for name, model in peers.models(plan, kind, shape).items()
     }
     if "torch" in plan.peers:
@@ -34,9 +36,11 @@ def check_alike(built: dict[str, Work], shape: Shape) -> None:
             )
 
 
-def compare(plan: Plan, kind: str, shape: Shape, pass_name: str) -> Iterator[Row]:
+def compare(
+    plan: Plan, kind: str, shape: Shape, pass_name: str, loss: Loss = mean_squares
+) -> Iterator[Row]:
     """Measures all frameworks of a plan in turn, and yields a row for each."""
-    built = works(plan, kind, shape, pass_name)
+    built = works(plan, kind, shape, pass_name, loss)
     check_alike(built, shape)
     functions = {name: work.run for name, work in built.items()}
     samples = timing.alternate(functions, plan.repetitions, plan.seconds)

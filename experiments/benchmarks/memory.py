@@ -10,22 +10,26 @@ from rich.table import Table
 from experiments.benchmarks import figures, peers, tables
 from experiments.benchmarks.compare import Row, case, compare
 from experiments.benchmarks.options import Plan
-from experiments.benchmarks.work import compile_pass
+from experiments.benchmarks.work import LOSSES, compile_pass
 
 _FLOAT32_BYTES = 4
 
 
 def measure(plan: Plan) -> Iterator[Row]:
-    """Yields the memory of every cell, shape and framework, and on demand times.
+    """Yields the memory of every cell, shape, loss and framework, and on demand times.
 
-    A unit is the size of all outputs, batch * time * hidden * 4 bytes.
+    A unit is the size of all outputs, batch * time * hidden * 4 bytes. On one device:
+    several share it.
     """
+    plan = dataclasses.replace(plan, host_devices=1)
     for kind, shape in itertools.product(plan.kinds, plan.shapes):
         unit = shape.batch * shape.time * shape.hidden * _FLOAT32_BYTES
-        for name, model in peers.models(plan, kind, shape).items():
-            compiled = compile_pass(model, shape, "backward")
+        models = peers.models(plan, kind, shape)
+        for loss, (name, model) in itertools.product(LOSSES, models.items()):
+            compiled = compile_pass(model, shape, "backward", LOSSES[loss])
             yield {
                 **case(kind, shape, "backward"),
+                "loss": loss,
                 "peer": name,
                 "temporaries": compiled.temporaries,
                 "arguments": compiled.arguments,
@@ -34,8 +38,9 @@ def measure(plan: Plan) -> Iterator[Row]:
             }
     if plan.timed:
         few = dataclasses.replace(plan, peers=("linen",))
-        for kind in plan.kinds:
-            yield from compare(few, kind, plan.shapes[0], "backward")
+        for kind, loss in itertools.product(plan.kinds, LOSSES):
+            for row in compare(few, kind, plan.shapes[0], "backward", LOSSES[loss]):
+                yield row | {"loss": loss}
 
 
 def summarise(rows: Sequence[Row]) -> list[Row]:
@@ -64,7 +69,7 @@ def draw(rows: Sequence[Row]) -> Figure:
     """Draws the memory in units, a line for each case."""
     return figures.dots(
         {"temporaries of the gradient": _planned(rows)},
-        label=lambda row: f"{row['kind']} {row['shape']}",
+        label=lambda row: f"{row['kind']} {row['shape']}\nloss on {row['loss']}",
         value=lambda row: (row["units"],) * 3,
         axis_name="temporaries / (batch * time * hidden * 4 bytes)",
     )

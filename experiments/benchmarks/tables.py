@@ -11,7 +11,7 @@ from rich.table import Table
 from experiments.benchmarks.compare import Row
 from experiments.benchmarks.peers import NOTES
 
-_WIDTH = 250  # columns; a table is as wide as it needs
+_WIDTH = 1000  # columns; a table is as wide as it needs
 _CASE = ("kind", "shape", "pass", "loss")
 
 

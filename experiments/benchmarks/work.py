@@ -139,9 +139,11 @@ def spread(value: Callable[..., jax.Array], mesh: Mesh) -> Callable[..., jax.Arr
     )
 
 
-def jax_work(model: Model, shape: Shape, pass_name: str) -> Work:
+def jax_work(
+    model: Model, shape: Shape, pass_name: str, loss: Loss = mean_squares
+) -> Work:
     """Returns a pass of a JAX framework, compiled and with its inputs in place."""
-    compiled = compile_pass(model, shape, pass_name)
+    compiled = compile_pass(model, shape, pass_name, loss)
     xs = jnp.asarray(inputs(shape))
     _, ys = jax.eval_shape(model.apply, model.params, xs)
     params = model.params

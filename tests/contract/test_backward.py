@@ -71,14 +71,6 @@ def test_every_option(options, method):
     assert_equal_gradients(gradients(cell, OPTIONS[options]), method)
 
 
-@pytest.mark.parametrize("name", ["lstm_every_option", "gru"])
-@pytest.mark.parametrize("options", ["plain", "backwards"])
-def test_steps_too_wide_for_the_cache(name, options, monkeypatch):
-    monkeypatch.setattr("seqjax.affine_chunk.INSIDE_WIDTH", 0)
-    cell = make(name, dtype=jnp.float64)
-    assert_equal_gradients(gradients(cell, OPTIONS[options]), "auto")
-
-
 @pytest.mark.parametrize("method", ["auto", "checkpoint"])
 def test_resets_to_a_learned_carry(method):
     cell = cells.lstm(INPUT_SIZE, 4, dtype=jnp.float64)

@@ -159,18 +159,21 @@ def test_memory_counts_in_units_of_all_outputs() -> None:
     shape = Shape(batch=2, time=400, input=3, hidden=8)
     what = plan("memory", shape, methods=("scan", "checkpoint"), timed=True)
     rows = measure(memory, what)
-    planned, timed = rows[:3], rows[3:]
-    assert [r["peer"] for r in planned] == ["seqjax scan", "seqjax checkpoint", "linen"]
-    assert [r["peer"] for r in timed] == [r["peer"] for r in planned]
+    planned, timed = rows[:6], rows[6:]
+    names = ["seqjax scan", "seqjax checkpoint", "linen"]
+    assert [r["peer"] for r in planned] == [r["peer"] for r in timed] == 2 * names
+    assert [r["loss"] for r in timed] == [r["loss"] for r in planned]
     for r in planned:
         assert r["units"] * 2 * 400 * 8 * 4 == pytest.approx(r["temporaries"])
-    by_peer = {r["peer"]: r["units"] for r in planned}
+    by_peer = {r["peer"]: r["units"] for r in planned[:3]}
     assert by_peer["seqjax checkpoint"] < by_peer["seqjax scan"] / 2
+    # Without a loss on them there are no outputs, nor their cotangents.
+    assert planned[4]["units"] < by_peer["seqjax checkpoint"] / 2
     units, times, ratios = map(cells_of, check_presentation(memory, rows))
     best = by_peer["linen"] / by_peer["seqjax checkpoint"]
-    assert units["best peer / best seqjax"] == [f"{best:.3g}"]
+    assert units["best peer / best seqjax"][0] == f"{best:.3g}"
     assert "(" in times["linen"][0]
-    assert ratios["seqjax scan"] == ["1"]
+    assert ratios["seqjax scan"] == ["1", "1"]
 
 
 @pytest.mark.parametrize("start", [1, 3, 64, 1000])
