@@ -16,9 +16,10 @@ test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -n 2
 
 bench: $(VENV)/test.stamp
-	for study in speed rounding memory longest norms linear; do \
-	  $(BIN)/python -m experiments.benchmarks --study=$$study --host_devices=2 \
-	    --out_dir=$(BENCH_DIR) || exit $$?; \
+	for study in "speed --host_devices=2" "rounding --host_devices=2" \
+	    "memory --timed" longest norms linear; do \
+	  $(BIN)/python -m experiments.benchmarks --out_dir=$(BENCH_DIR) \
+	    --study=$$study || exit $$?; \
 	done
 
 check: $(VENV)/dev.stamp

@@ -18,10 +18,8 @@ _FLOAT32_BYTES = 4
 def measure(plan: Plan) -> Iterator[Row]:
     """Yields the memory of every cell, shape, loss and framework, and on demand times.
 
-    A unit is the size of all outputs, batch * time * hidden * 4 bytes. On one device:
-    several share it.
+    A unit is the size of all outputs, batch * time * hidden * 4 bytes.
     """
-    plan = dataclasses.replace(plan, host_devices=1)
     for kind, shape in itertools.product(plan.kinds, plan.shapes):
         unit = shape.batch * shape.time * shape.hidden * _FLOAT32_BYTES
         models = peers.models(plan, kind, shape)

@@ -185,6 +185,7 @@ class Options:
         low=1,
         high=1024,
         unit="devices",
+        only={"study": ("speed", "rounding")},
     )
     timed: bool = flag(
         False,
