@@ -7,6 +7,11 @@ chunks whose arrays fit the cache; see `seqjax.affine_chunk`.
 Steps are read from and written to `[batch, time, ...]` arrays in place. A scan over
 time-major arrays, as `jax.lax.scan` makes them, needs a transposed copy of all inputs
 and outputs, which costs memory, and in fresh memory a third of a forward pass.
+
+The input product stays inside the scan: taken out of it, for all steps at once, it made
+forward passes of LSTM and GRU 2.0 to 4.2 times slower on a CPU, from (batch 16,
+time 1000, input 2, hidden 64) to (128, 128, 128, 256). On a GPU it is the usual gain,
+and has not been measured. Going back, it is one product per chunk.
 """
 
 import dataclasses
