@@ -108,7 +108,8 @@ class LoopFlags:
         1,
         "Training steps in one call of the compiled program, fewer where an "
         "evaluation, a measurement or a checkpoint comes first. Changes speed and no "
-        "number; synthetic tasks only.",
+        "number; with --host_devices above 1 the last bit may change. Synthetic tasks "
+        "only.",
         low=1,
         high=10**4,
         unit="steps",

@@ -215,7 +215,7 @@ def _sample_noise(
         return sample(key)
     batch_size = jax.tree.leaves(xs)[0].shape[0]
     shared, per_step = jax.vmap(sample)(jax.random.split(key, batch_size))
-    return shared, jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), per_step)
+    return shared, swap_time(per_step, True)
 
 
 def _reset_steps(plan: Plan) -> Array | None:
