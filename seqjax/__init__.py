@@ -3,6 +3,7 @@
 from seqjax import cells, combinators, gradients, initializers, losses, tasks, tree
 from seqjax.cell import Affine, AffineParams, Cell, Noise
 from seqjax.made import factory
+from seqjax.parallel import newton_unroll
 from seqjax.streaming import stream
 from seqjax.unroll import last_output, make_probes, unroll
 
@@ -22,6 +23,7 @@ __all__ = [
     "last_output",
     "losses",
     "make_probes",
+    "newton_unroll",
     "stream",
     "tasks",
     "tree",

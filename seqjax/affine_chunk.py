@@ -16,7 +16,7 @@ from seqjax.array_types import Array, DType, PyTree
 from seqjax.cell import Affine, AffineParams, input_map, product
 from seqjax.chunks import take_steps
 from seqjax.stepping import StepInputs, hold, real_or_zero, swap_time, where
-from seqjax.tree import log_norm
+from seqjax.tree import log_norm, norm_dtype
 
 
 class Sums(NamedTuple):
@@ -231,8 +231,24 @@ def _probe(before: PyTree, probe: PyTree | None) -> PyTree | None:
     """The ln ‖·‖ of the cotangents of the carries, in the dtype of the probes."""
     if probe is None:
         return None
-    norm = jax.vmap(jax.vmap(log_norm))
-    return jax.tree.map(lambda a, like: norm(a).astype(like.dtype), before, probe)
+    return jax.tree.map(lambda a, like: _log_norms(a).astype(like.dtype), before, probe)
+
+
+def _log_norms(a: Array) -> Array:
+    """The ln ‖·‖ of a leaf `[time, batch, ...]`, `[time, batch]`.
+
+    Plain sums of squares, in a tenth of the time, where all of them keep their digits.
+    """
+    wide = a.astype(norm_dtype(a))
+    limits = jnp.finfo(wide.dtype)
+    squares = jnp.sum(jnp.square(wide), axis=tuple(range(2, a.ndim)))
+    # Entries whose squares underflow are lost in the rounding of a sum this large.
+    plain = (squares > limits.tiny / limits.eps**2) & (squares <= limits.max)
+    return jax.lax.cond(
+        jnp.all(plain),
+        lambda: 0.5 * jnp.log(squares),
+        lambda: jax.vmap(jax.vmap(log_norm))(wide),
+    )
 
 
 def _transposed(a: Array) -> Array:

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 
 from seqjax.affine_chunk import ChunkPull, Span, Sums
 from seqjax.array_types import Array, DType, PyTree
-from seqjax.cell import Affine, Cell
+from seqjax.cell import Affine, AffineParams, Cell
 from seqjax.chunks import even_chunk, put_steps, scan_chunks, take_steps
 from seqjax.stepping import (
     StepInputs,
@@ -47,7 +47,8 @@ class Operands(NamedTuple):
     """All arrays that enter the scan, with a batch axis.
 
     Attributes:
-        params: Parameters of the cell.
+        params: Parameters of the cell, split: what a cell derives from its parameters,
+            it derives once, and its gradient is autodiff's.
         carry: Carry of the first step, leaves `[batch, ...]`.
         initial: What a reset restores, one sequence.
         xs: All inputs, `[batch, time, input]`.
@@ -55,7 +56,7 @@ class Operands(NamedTuple):
             step, `[time]`.
     """
 
-    params: PyTree
+    params: AffineParams
     carry: PyTree
     initial: PyTree
     xs: Array
@@ -123,11 +124,10 @@ class AffineScan:
         self, operands: Operands, kept: PyTree, cotangents: Outputs, wanted: Operands
     ) -> Operands:
         """Back-propagation through time, chunk by chunk."""
-        params, pull_split = jax.vjp(self._affine.split, operands.params)
-        zeros = jax.tree.map(jnp.zeros_like, (params, operands.initial))
+        zeros = jax.tree.map(jnp.zeros_like, (operands.params, operands.initial))
         pull = ChunkPull(
             self._affine,
-            params,
+            operands.params,
             operands.initial,
             operands.xs,
             self.reverse,
@@ -137,9 +137,8 @@ class AffineScan:
         span = Span(operands.carry, operands.inputs, cotangents.ys, cotangents.carries)
         sums = Sums(cotangents.carry, *zeros)
         sums, dx, probe = self._pull(operands, pull, span, kept, sums)
-        (dparams,) = pull_split(sums.params)
         return Operands(
-            dparams,
+            sums.params,
             sums.carry,
             sums.initial,
             operands.xs if dx is None else dx,
@@ -189,7 +188,7 @@ class AffineScan:
 
         def step(carry: PyTree, x: Array, _: PyTree) -> tuple[PyTree, PyTree]:
             dtype = self.product_dtype
-            return self._affine.step(params, carry, x, product_dtype=dtype)
+            return self._affine.step_of_parts(params, carry, x, product_dtype=dtype)
 
         def one(_: PyTree, carry: PyTree, inputs: StepInputs) -> tuple[PyTree, PyTree]:
             carry, y = one_step(step, initial, carry, inputs, None)

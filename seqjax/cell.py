@@ -27,6 +27,10 @@ Carry = TypeVar("Carry")
 Step = Callable[[Any, Any, Any], tuple[Any, Any]]
 
 
+class NoStepError(ValueError):
+    """Raised by the step of a cell that is run over whole sequences alone."""
+
+
 class AffineParams(NamedTuple):
     """The parameters of an affine cell, sorted by the part that uses them.
 
@@ -60,16 +64,19 @@ class Affine:
     hidden: Callable[[Any], Array]
     rest: Callable[[Any, Array, Array, Any], tuple[Any, Any]]
 
-    def step(
+    def step(self, params: PyTree, carry: PyTree, x: Array) -> tuple[PyTree, PyTree]:
+        """One time step, derived from the declared parts."""
+        return self.step_of_parts(self.split(params), carry, x)
+
+    def step_of_parts(
         self,
-        params: PyTree,
+        parts: AffineParams,
         carry: PyTree,
         x: Array,
         *,
         product_dtype: DType | None = None,
     ) -> tuple[PyTree, PyTree]:
-        """One time step, derived from the declared parts; see `product`."""
-        parts = self.split(params)
+        """The same with params that are split already; `product_dtype` as `product`."""
         u = input_map(parts, x, product_dtype)
         v = product(self.hidden(carry), parts.recurrent_kernel, product_dtype)
         return self.rest(parts.rest, u, v, carry)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from seqjax.affine_scan import AffineScan, Operands
 from seqjax.array_types import Array, DType, Key, PyTree
-from seqjax.cell import Cell, Noise
+from seqjax.cell import AffineParams, Cell, Noise
 from seqjax.derivative import apply_rule
 from seqjax.mesh import vary_alike
 from seqjax.stepping import (
@@ -114,8 +114,10 @@ def _scan_steps(
     inputs = StepInputs(
         xs, plan.mask, _reset_steps(plan), _cut_steps(plan), entering, per_step
     )
-    if noise is None and _takes_affine(plan, cell, params, start, xs):
-        carry, ys, carries = _scan_affine(plan, cell, params, start, inputs)
+    affine = cell.affine if noise is None else None
+    if affine is not None and _takes_affine(plan, params, start, xs):
+        parts = affine.split(params)
+        carry, ys, carries = _scan_affine(plan, cell, parts, start, inputs)
     else:
         carry, ys, carries = _scan_plainly(
             plan, cell, params, start, inputs, noise, shared
@@ -135,14 +137,16 @@ def _scan_plainly(
     shared: PyTree,
 ) -> tuple[PyTree, PyTree, PyTree]:
     step_once = cell.step
-    if plan.product_dtype is not None:
-        if noise is not None or cell.affine is None:
-            raise ValueError(
-                f"product_dtype: expected None for {cell}, which is no affine cell "
-                f"without noise, got {plan.product_dtype}; leave it out"
-            )
+    if noise is None and cell.affine is not None:
+        # What is derived from params alone is derived once, before the scan.
+        params = cell.affine.split(params)
         step_once = functools.partial(
-            cell.affine.step, product_dtype=plan.product_dtype
+            cell.affine.step_of_parts, product_dtype=plan.product_dtype
+        )
+    elif plan.product_dtype is not None:
+        raise ValueError(
+            f"product_dtype: expected None for {cell}, which is no affine cell "
+            f"without noise, got {plan.product_dtype}; leave it out"
         )
 
     def step(carry: PyTree, x: PyTree, masks: PyTree) -> tuple[PyTree, PyTree]:
@@ -168,18 +172,16 @@ def _scan_plainly(
     return carry, *swap_time(emitted, plan.batched)
 
 
-def _takes_affine(
-    plan: Plan, cell: Cell, params: PyTree, start: Start, xs: PyTree
-) -> bool:
+def _takes_affine(plan: Plan, params: PyTree, start: Start, xs: PyTree) -> bool:
     """Whether the rule for affine cells applies; `scan` is the way around it."""
-    if plan.method == "scan" or cell.affine is None or plan.num_steps == 0:
+    if plan.method == "scan" or plan.num_steps == 0:
         return False
     floats = jax.tree.leaves((params, start.carry, xs))
     return all(jnp.issubdtype(jnp.result_type(leaf), jnp.floating) for leaf in floats)
 
 
 def _scan_affine(
-    plan: Plan, cell: Cell, params: PyTree, start: Start, inputs: StepInputs
+    plan: Plan, cell: Cell, parts: AffineParams, start: Start, inputs: StepInputs
 ) -> tuple[PyTree, PyTree, PyTree]:
     rule = AffineScan(
         cell,
@@ -195,7 +197,7 @@ def _scan_affine(
         per_step = inputs._replace(x=None, cut=None)
         per_step = jax.tree.map(lambda a: a[:, None], per_step)
         inputs = per_step._replace(x=inputs.x, cut=inputs.cut)
-    outputs = apply_rule(rule, Operands(params, carry, start.initial, xs, inputs))
+    outputs = apply_rule(rule, Operands(parts, carry, start.initial, xs, inputs))
     if not plan.batched:
         outputs = jax.tree.map(lambda a: a[0], outputs)
     return tuple(outputs)

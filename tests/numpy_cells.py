@@ -50,6 +50,26 @@ def elman(
     return carry._replace(hidden=h), h
 
 
+def exprnn(
+    params: PyTree, carry: PyTree, x: np.ndarray, *, activation: str = "modrelu"
+) -> tuple[PyTree, np.ndarray]:
+    """h′ = sign(z) max(0, |z| + b) with z = x W + h R, or φ(z + b)."""
+    z = x @ params.kernel + carry.hidden @ rotation(params.skew, len(carry.hidden))
+    if activation == "modrelu":
+        h = np.sign(z) * np.maximum(np.abs(z) + params.bias, 0.0)
+    else:
+        h = ACTIVATIONS[activation](z + params.bias)
+    return carry._replace(hidden=h), h
+
+
+def rotation(skew: np.ndarray, size: int) -> np.ndarray:
+    """exp(A) by the eigenvectors of the Hermitian i A: A = V diag(−i w) Vᴴ."""
+    upper = np.zeros((size, size))
+    upper[np.triu_indices(size, 1)] = skew
+    w, v = np.linalg.eigh(1j * (upper - upper.T))
+    return np.real((v * np.exp(-1j * w)) @ v.conj().T)
+
+
 def irnn(params: PyTree, carry: PyTree, x: np.ndarray) -> tuple[PyTree, np.ndarray]:
     """h′ = max(0, x W + h R + b)."""
     return elman(params, carry, x, activation="relu")

@@ -28,6 +28,7 @@ FLOORS = (
         "running",
         "unroll",
         "combinators",
+        "parallel",
     ),
     ("gradients", "models", "streaming"),
     ("training",),
@@ -50,6 +51,7 @@ SAME_FLOOR = {
     ("running", "unroll"),
     ("running", "combinators"),
     ("unroll", "combinators"),
+    ("unroll", "parallel"),
 }
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 FORBIDDEN_IN_LIBRARY = {"absl", "time", "os", "matplotlib", "orbax", "rich", "logging"}

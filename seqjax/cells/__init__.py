@@ -5,12 +5,20 @@ from types import MappingProxyType
 
 from seqjax.cell import Cell
 from seqjax.cells.elman import ElmanCarry, ElmanParams, elman, irnn
+from seqjax.cells.exprnn import ExpRNNCarry, ExpRNNParams, exprnn
 from seqjax.cells.gru import GRUCarry, GRUParams, gru
 from seqjax.cells.jordan import JordanCarry, JordanParams, jordan
 from seqjax.cells.lstm import LSTMCarry, LSTMNorm, LSTMParams, lstm
 
 CELLS: Mapping[str, Callable[..., Cell]] = MappingProxyType(
-    {"elman": elman, "irnn": irnn, "jordan": jordan, "lstm": lstm, "gru": gru}
+    {
+        "elman": elman,
+        "exprnn": exprnn,
+        "irnn": irnn,
+        "jordan": jordan,
+        "lstm": lstm,
+        "gru": gru,
+    }
 )
 """Name -> factory(input_size, hidden_size, **options)."""
 
@@ -18,6 +26,8 @@ __all__ = [
     "CELLS",
     "ElmanCarry",
     "ElmanParams",
+    "ExpRNNCarry",
+    "ExpRNNParams",
     "GRUCarry",
     "GRUParams",
     "JordanCarry",
@@ -26,6 +36,7 @@ __all__ = [
     "LSTMNorm",
     "LSTMParams",
     "elman",
+    "exprnn",
     "gru",
     "irnn",
     "jordan",

@@ -20,7 +20,7 @@ from seqjax.combinators.compose import (
     stack,
     with_reset,
 )
-from seqjax.combinators.noise import variational_dropout, zoneout
+from seqjax.combinators.noise import h_detach, variational_dropout, zoneout
 from seqjax.combinators.outputs import layer_norm, projection, residual
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Both",
     "Wrapped",
     "bidirectional",
+    "h_detach",
     "layer_norm",
     "learned_carry",
     "projection",

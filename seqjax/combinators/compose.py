@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from seqjax.array_types import Array, Key, PyTree
-from seqjax.cell import Cell
+from seqjax.cell import Cell, NoStepError
 from seqjax.checks import check_choice, check_rate
 from seqjax.combinators.common import (
     Run,
@@ -139,7 +139,7 @@ def bidirectional(
         return Both(forward.init(forward_key), back.init(backward_key))
 
     def step(params: Both, carry: Both, x: PyTree) -> tuple[Both, PyTree]:
-        raise ValueError(
+        raise NoStepError(
             "bidirectional: expected to be run over a whole sequence, got a single "
             "step, and the backward cell has not seen the future; use unroll"
         )

@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 
 from seqjax.array_types import Array, Key, PyTree
 from seqjax.cell import Cell, Noise
@@ -156,3 +157,63 @@ def zoneout(cell: Cell, rates: PyTree) -> Cell:
     return dataclasses.replace(
         cell, step=step, affine=None, noise=Noise(sample, noisy_step)
     )
+
+
+@factory
+def h_detach(cell: Cell, rate: float) -> Cell:
+    """Stops the gradient through the hidden path of an LSTM at random steps.
+
+    While training, with probability `rate` at each step and for all units together,
+    hₜ enters the step as a constant; the gradient through cₜ and that of the output
+    stay. Values do not change: the cell is `cell`, with another gradient. On average
+    every passage through h counts 1 − rate times, and every one through c once:
+    E[∂carryₜ₊₁/∂carryₜ] = ∂carryₜ₊₁/∂cₜ + (1 − rate) ∂carryₜ₊₁/∂hₜ.
+
+    Args:
+        cell: Cell whose carry has the parts `hidden` and `cell`.
+        rate: Probability of a stop, per step and sequence; 0.25 to 0.5 in the paper's
+            code.
+
+    Returns:
+        A cell with the params and carry of `cell`; it is `cell` unless `unroll` is
+        given a key.
+
+    Raises:
+        ValueError: On a rate outside [0, 1), or a carry without those two parts
+            (stacks: detach the layers instead).
+
+    References:
+        Kanuparthi et al. (2019), h-detach: modifying the LSTM gradient towards better
+        optimization.
+
+    Example:
+        >>> from seqjax import cells
+        >>> h_detach(cells.lstm(3, 8), 0.25)
+        h_detach(lstm(input_size=3, hidden_size=8), rate=0.25)
+    """
+    check_rate(rate=rate)
+    carry = jax.eval_shape(lambda: cell.initial_carry(cell.init(jax.random.key(0))))
+    if getattr(carry, "_fields", None) != ("hidden", "cell"):
+        raise ValueError(
+            f"h_detach: expected a carry of the parts hidden and cell, got {cell}; "
+            "detach the LSTM layers, inside other combinators"
+        )
+    inner = cell.noise
+
+    def sample(key: Key, params: PyTree, x: PyTree, num_steps: int):
+        inner_key, stop_key = jax.random.split(key)
+        stops = jax.random.bernoulli(stop_key, rate, (num_steps,))
+        if inner is None:
+            return (), (stops, ())
+        shared, per_step = inner.sample(inner_key, params, x, num_steps)
+        return shared, (stops, per_step)
+
+    def step(params: PyTree, carry: PyTree, x: PyTree, noise: PyTree):
+        shared, (stop, per_step) = noise
+        constant = jax.lax.stop_gradient(carry.hidden)
+        carry = carry._replace(hidden=jnp.where(stop, constant, carry.hidden))
+        if inner is None:
+            return cell.step(params, carry, x)
+        return inner.step(params, carry, x, (shared, per_step))
+
+    return dataclasses.replace(cell, noise=Noise(sample, step))

@@ -10,6 +10,8 @@ from types import MappingProxyType
 from seqjax.made import factory
 from seqjax.tasks.adding import adding, multiplication
 from seqjax.tasks.copy_memory import copy_memory
+from seqjax.tasks.delayed_xor import delayed_xor
+from seqjax.tasks.long_sentence import long_sentence
 from seqjax.tasks.parity import parity
 from seqjax.tasks.task import Example, Task, sample_batch
 from seqjax.tasks.temporal_order import temporal_order
@@ -18,6 +20,8 @@ TASKS: Mapping[str, Callable[..., Task]] = MappingProxyType(
     {
         "adding": adding,
         "copy_memory": copy_memory,
+        "delayed_xor": delayed_xor,
+        "long_sentence": long_sentence,
         "multiplication": multiplication,
         "parity": parity,
         "temporal_order": temporal_order,
@@ -31,7 +35,9 @@ __all__ = [
     "Task",
     "adding",
     "copy_memory",
+    "delayed_xor",
     "factory",
+    "long_sentence",
     "multiplication",
     "parity",
     "sample_batch",

@@ -17,7 +17,7 @@ def test_sizes_below_one_are_refused(make):
         make(3, -2)
 
 
-@pytest.mark.parametrize("name", sorted(set(cells.CELLS) - {"irnn"}))
+@pytest.mark.parametrize("name", sorted(set(cells.CELLS) - {"exprnn", "irnn"}))
 def test_unknown_preset_suggests_the_nearest(name):
     with pytest.raises(ValueError, match=r"^init: .*'tourch' \(did you mean 'torch'\?"):
         cells.CELLS[name](3, 4, init="tourch")
@@ -33,6 +33,14 @@ def test_unknown_preset_suggests_the_nearest(name):
         (
             lambda: cells.jordan(3, 4, output_activation="soft"),
             r"^activation: expected one of .*'soft'",
+        ),
+        (
+            lambda: cells.exprnn(3, 4, angles="caley"),
+            r"^angles: expected one of .*'caley' \(did you mean 'cayley'\?\)",
+        ),
+        (
+            lambda: cells.exprnn(3, 4, activation="modrely"),
+            r"^activation: expected one of .*'modrely'",
         ),
         (lambda: cells.jordan(3, 4, output_size=0), r"^output_size: .* >= 1, got 0"),
         (

@@ -39,6 +39,8 @@ CASES = {
     "elman_sigmoid": Case("elman", {"activation": "sigmoid"}),
     "elman_identity": Case("elman", {"activation": "identity"}),
     "elman_function": Case("elman", {"activation": jnp.tanh}, {"activation": "tanh"}),
+    "exprnn": Case("exprnn", {}),
+    "exprnn_tanh": Case("exprnn", {"activation": "tanh"}),
     "irnn": Case("irnn", {}),
     "jordan": Case("jordan", {}),
     "jordan_leak": Case(

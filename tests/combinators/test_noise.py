@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from seqjax import Cell, cells, factory, unroll
-from seqjax.combinators import bidirectional, stack, variational_dropout, zoneout
+from seqjax.combinators import (
+    bidirectional,
+    h_detach,
+    stack,
+    variational_dropout,
+    zoneout,
+)
 from tests.helpers import assert_trees_close, random_like
 from tests.unroll_cases import sequence_case
 
@@ -209,6 +215,7 @@ def test_noise_respects_lengths():
     [
         (variational_dropout, "affine structure, got stack"),
         (functools.partial(zoneout, rates=0.1), "a part of its carry, got stack"),
+        (functools.partial(h_detach, rate=0.1), "parts hidden and cell, got stack"),
     ],
 )
 def test_composites_are_refused(wrap, message):
@@ -231,5 +238,104 @@ def test_cells_that_do_not_fit_are_refused():
 def test_rates_are_probabilities_below_one(rate):
     with pytest.raises(ValueError, match=r"input: .*\[0, 1\)"):
         variational_dropout(GRU, input=rate)
+    with pytest.raises(ValueError, match=r"rate: .*\[0, 1\)"):
+        h_detach(cells.lstm(3, 4), rate)
     with pytest.raises(ValueError, match=r"rates: .*\[0, 1\)"):
         zoneout(cells.lstm(3, 4), cells.LSTMCarry._make((0.1, rate)))
+
+
+LSTM = cells.lstm(3, 4)
+
+
+def test_detached_lstm_keeps_every_value():
+    case = sequence_case(2, cell=LSTM)
+    run = jax.jit(
+        unroll, static_argnums=0, static_argnames=("method", "return_carries")
+    )
+    options = {"method": "scan", "return_carries": True}
+    plain = run(LSTM, *case, **options)
+    assert_trees_close(run(h_detach(LSTM, 0.5), *case, key=KEY, **options), plain)
+    assert_trees_close(run(h_detach(LSTM, 0.5), *case, **options), plain)
+
+
+def test_stops_are_drawn_per_step_and_sequence():
+    noise = h_detach(LSTM, 0.3).noise
+    assert noise is not None
+    params, xs, _ = sequence_case(cell=LSTM)
+    draw = jax.vmap(lambda key: noise.sample(key, params, xs[0], 1000)[1][0])
+    stops = draw(jax.random.split(KEY, 3))
+    assert stops.shape == (3, 1000)
+    _assert_rate(stops, 0.3)
+    for axis in range(2):
+        assert np.any(np.diff(stops.astype(int), axis=axis))
+
+
+def _gradient_of_start(step, params, xs, carry, stops):
+    """Of a weighted sum of all outputs, by the initial carry, at given stops."""
+
+    def loss(carry):
+        _, ys = jax.lax.scan(
+            lambda carry, inputs: step(params, carry, *inputs), carry, (xs, stops)
+        )
+        return jnp.sum(jnp.sin(ys))
+
+    return jax.grad(loss)(carry)
+
+
+def _detached_step(params, carry, x, stop):
+    noise = h_detach(LSTM, 0.5).noise
+    assert noise is not None
+    return noise.step(params, carry, x, ((), (stop, ())))
+
+
+def test_stopped_everywhere_the_cell_path_is_the_product_of_forget_gates():
+    params, xs, carry = sequence_case(cell=LSTM)
+    gradient = jax.jit(functools.partial(_gradient_of_start, _detached_step))(
+        params, xs, carry, jnp.ones(len(xs), bool)
+    )
+    # a_c ← f ∘ (a_c + o ∘ (1 − tanh² c′) ∘ ∂L/∂h′), backwards; h′ is y alone.
+    states, gates = [carry], []
+    for x in xs:
+        z = x @ params.kernel + states[-1].hidden @ params.recurrent_kernel
+        gates.append(jax.nn.sigmoid(jnp.split(z + params.bias, 4)[1]))
+        states.append(LSTM.step(params, states[-1], x)[0])
+    expected = np.zeros(4)
+    for forget, state in zip(gates[::-1], states[:0:-1], strict=True):
+        output_gate = state.hidden / jnp.tanh(state.cell)
+        slope = output_gate * (1 - jnp.square(jnp.tanh(state.cell)))
+        expected = forget * (expected + slope * jnp.cos(state.hidden))
+    # Five steps of float32 rounding.
+    np.testing.assert_allclose(gradient.cell, expected, rtol=1e-5)
+    np.testing.assert_array_equal(gradient.hidden, np.zeros(4))
+
+
+def test_on_average_the_hidden_path_counts_one_minus_rate():
+    rate = 0.3
+    params, xs, carry = sequence_case(cell=LSTM, num_steps=3)
+    patterns = np.array(list(np.ndindex(2, 2, 2)), bool)
+    weights = np.prod(np.where(patterns, rate, 1 - rate), axis=1)
+    each = jax.vmap(
+        functools.partial(_gradient_of_start, _detached_step, params, xs, carry)
+    )(jnp.asarray(patterns))
+    average = jax.tree.map(lambda a: np.tensordot(weights, a, 1), each)
+
+    def damped_step(params, carry, x, stop):
+        constant = jax.lax.stop_gradient(carry.hidden)
+        damped = constant + (1 - rate) * (carry.hidden - constant)
+        return LSTM.step(params, carry._replace(hidden=damped), x)
+
+    damped = _gradient_of_start(damped_step, params, xs, carry, jnp.zeros(3, bool))
+    assert_trees_close(average, damped, rtol=1e-5, atol=1e-6)
+
+
+def test_detaching_composes_with_other_noise():
+    cell = h_detach(zoneout(variational_dropout(LSTM, recurrent=0.5), 0.3), 0.5)
+    params, xs, carry = sequence_case(2, cell=LSTM)
+
+    def loss(params, key):
+        return jnp.sum(unroll(cell, params, xs, carry, key=key)[1])
+
+    run = jax.jit(jax.value_and_grad(loss))
+    value, gradient = run(params, KEY)
+    assert_trees_close(run(params, KEY), (value, gradient))
+    assert run(params, jax.random.key(6))[0] != value

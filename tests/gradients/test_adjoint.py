@@ -11,11 +11,17 @@ from jax.flatten_util import ravel_pytree
 from seqjax import cells, tree, unroll
 from seqjax.cell import Cell
 from seqjax.combinators import bidirectional, stack
-from seqjax.gradients import decay_rate, log_gradient_norms
+from seqjax.gradients import carry_gradients, decay_rate, log_gradient_norms
+from tests.helpers import assert_trees_close
 
 
 def last_sum(ys):
     return jnp.sum(ys[-1])
+
+
+def measure(cell, params, xs, loss_fn):
+    """`log_gradient_norms` in one compiled program."""
+    return jax.jit(lambda p, x: log_gradient_norms(cell, p, x, loss_fn))(params, xs)
 
 
 def scaled_orthogonal(gain, size=16):
@@ -29,9 +35,7 @@ def scaled_orthogonal(gain, size=16):
 def test_scaled_orthogonal_recurrence_decays_at_ln_gain(gain):
     num_steps = 2000
     cell, params = scaled_orthogonal(gain)
-    norms = jax.jit(lambda xs: log_gradient_norms(cell, params, xs, last_sum).joint)(
-        jnp.zeros((num_steps, 1))
-    )
+    norms = measure(cell, params, jnp.zeros((num_steps, 1)), last_sum).joint
     lag = num_steps - np.arange(num_steps)
     # dL/dh_T is a vector of ones. Float32 orthogonality: the gain of each of the
     # 2,000 steps is off by about 1e-7, all in the same direction, and so their sum
@@ -55,7 +59,7 @@ def test_naive_float32_norm_reads_zero_where_the_truth_does_not():
 
     gradient = jax.grad(from_carry)(cell.initial_carry(params))
     assert jnp.linalg.norm(gradient.hidden) == 0
-    assert jnp.isfinite(log_gradient_norms(cell, params, xs, last_sum).joint[0])
+    assert jnp.isfinite(measure(cell, params, xs, last_sum).joint[0])
 
 
 def test_lstm_with_zero_recurrent_kernel_is_a_product_of_forget_gates():
@@ -66,7 +70,7 @@ def test_lstm_with_zero_recurrent_kernel_is_a_product_of_forget_gates():
     params = params._replace(
         kernel=zeros(params.kernel), recurrent_kernel=zeros(params.recurrent_kernel)
     )
-    norms = log_gradient_norms(cell, params, jnp.zeros((num_steps, 1)), last_sum)
+    norms = measure(cell, params, jnp.zeros((num_steps, 1)), last_sum)
     forget = 1 / (1 + math.exp(-forget_bias))
     # With x = 0 and zero kernels c stays 0, so dh_T/dc_T = o = 1/2 exactly, and
     # dc_T/dc_t = f^(T-t); the loss sums four units.
@@ -95,8 +99,8 @@ def test_ten_thousand_steps_agree_with_float64(name, x64):
     wide = cells.CELLS[name](2, hidden, dtype=jnp.float64)
     params = narrow.init(jax.random.key(0))
     xs = jax.random.normal(jax.random.key(1), (num_steps, 2), jnp.float32)
-    single = log_gradient_norms(narrow, params, xs, last_sum)
-    double = log_gradient_norms(
+    single = measure(narrow, params, xs, last_sum)
+    double = measure(
         wide,
         jax.tree.map(lambda p: p.astype(jnp.float64), params),
         xs.astype(jnp.float64),
@@ -113,22 +117,21 @@ def test_ten_thousand_steps_agree_with_float64(name, x64):
         np.testing.assert_allclose(ours[:-1], truth[:-1], rtol=0, atol=1e-3)
 
 
-def carry_gradients_by_restart(cell, params, xs, loss_fn):
-    """Every carry gradient by its own ordinary backward pass from that carry."""
-    carry = cell.initial_carry(params)
-    before = []
-    gradients = []
-    for t in range(xs.shape[0]):
+def carry_gradients_by_taps(cell, params, xs, loss_fn):
+    """Every carry gradient by ordinary autodiff, of zeros added to the carries."""
 
-        def loss_from(carry, t=t):
-            _, ys = unroll(cell, params, xs[t:], carry)
-            stacked = [jnp.stack(before)] if before else []
-            return loss_fn(jnp.concatenate([*stacked, ys]))
+    def step(carry, inputs):
+        x, tap = inputs
+        return cell.step(params, jax.tree.map(jnp.add, carry, tap), x)
 
-        gradients.append(jax.grad(loss_from)(carry))
-        carry, y = cell.step(params, carry, xs[t])
-        before.append(y)
-    return gradients
+    def loss(taps):
+        return loss_fn(jax.lax.scan(step, cell.initial_carry(params), (xs, taps))[1])
+
+    return jax.grad(loss)(
+        jax.tree.map(
+            lambda a: jnp.zeros((xs.shape[0], *a.shape)), cell.initial_carry(params)
+        )
+    )
 
 
 CELLS = {
@@ -138,36 +141,76 @@ CELLS = {
     "jordan": cells.jordan(3, 4, leak=0.5),
     "stack": stack(cells.gru(3, 4), cells.lstm(4, 2)),
 }
-LOSSES = {
-    "terminal": last_sum,
-    "dense": lambda ys: jnp.sum(jnp.sin(ys)),
-    "middle": lambda ys: jnp.sum(jnp.square(ys[2])),
-}
 
 
-@pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("name", CELLS)
-def test_equals_a_backward_pass_from_every_carry(name, loss):
-    cell, loss_fn = CELLS[name], LOSSES[loss]
+def test_equals_ordinary_autodiff_with_respect_to_every_carry(name):
+    cell = CELLS[name]
     params = cell.init(jax.random.key(0))
-    xs = jax.random.normal(jax.random.key(1), (6, 3))
-    norms = log_gradient_norms(cell, params, xs, loss_fn)
-    for t, gradient in enumerate(carry_gradients_by_restart(cell, params, xs, loss_fn)):
-        # Two routes through about ten float32 roundings per step.
-        assert float(norms.joint[t]) == pytest.approx(
-            float(tree.log_norm(gradient)), abs=1e-5
+    xs = jax.random.normal(jax.random.key(1), (7, 3))
+
+    def both_routes(mask):
+        def loss_fn(ys):
+            return jnp.sum(jnp.sin(ys) * mask[:, None])
+
+        return (
+            log_gradient_norms(cell, params, xs, loss_fn),
+            carry_gradients(cell, params, xs, loss_fn),
+            carry_gradients_by_taps(cell, params, xs, loss_fn),
         )
-        for row, part in zip(
-            jax.tree.leaves(norms.parts), jax.tree.leaves(gradient), strict=True
-        ):
-            assert float(row[t]) == pytest.approx(float(tree.log_norm(part)), abs=1e-5)
+
+    # A loss at every step, at the last one, and in the middle.
+    masks = jnp.stack([jnp.ones(7), jnp.eye(7)[6], jnp.eye(7)[2]])
+    norms, vectors, expected = jax.jit(jax.vmap(both_routes))(masks)
+    assert bool(jnp.all(norms.joint[:, -1] == -jnp.inf))
+    log_norms = jax.vmap(jax.vmap(tree.log_norm))
+    # Two routes through about ten float32 roundings per step; -inf must meet -inf.
+    for rows in (norms.joint, vectors.log_norm):
+        np.testing.assert_allclose(rows[:, :-1], log_norms(expected), atol=1e-5)
+    parts = jax.tree.map(lambda rows: rows[:, :-1], norms.parts)
+    assert_trees_close(parts, jax.tree.map(log_norms, expected), atol=1e-5)
+
+    def stretch(unit):
+        lengths = jnp.exp(vectors.log_norm).reshape(3, 8, *[1] * (unit.ndim - 2))
+        return (unit * lengths)[:, :-1]
+
+    assert_trees_close(jax.tree.map(stretch, vectors.direction), expected, atol=1e-5)
+
+
+def test_last_output_alone_gives_the_same_rows():
+    cell = CELLS["stack"]
+    params = cell.init(jax.random.key(0))
+    xs = jax.random.normal(jax.random.key(1), (7, 3))
+
+    @jax.jit
+    def both(xs):
+        return (
+            log_gradient_norms(cell, params, xs, jnp.sum, outputs="last"),
+            log_gradient_norms(cell, params, xs, last_sum),
+        )
+
+    ours, expected = both(xs)
+    assert_trees_close(ours, expected)
+
+
+def test_a_million_steps_fit_into_a_hundred_megabytes():
+    cell = cells.lstm(2, 32)
+    params = jax.eval_shape(cell.init, jax.random.key(0))
+    xs = jax.ShapeDtypeStruct((1_000_000, 2), jnp.float32)
+
+    def norms(params, xs):
+        return log_gradient_norms(cell, params, xs, jnp.sum, outputs="last")
+
+    memory = jax.jit(norms).lower(params, xs).compile().memory_analysis()
+    assert memory is not None
+    assert 0 < memory.temp_size_in_bytes < 100e6
 
 
 def test_loss_in_the_middle_leaves_later_carries_at_minus_infinity():
     cell = CELLS["gru"]
     params = cell.init(jax.random.key(0))
     xs = jax.random.normal(jax.random.key(1), (6, 3))
-    norms = log_gradient_norms(cell, params, xs, LOSSES["middle"]).joint
+    norms = measure(cell, params, xs, lambda ys: jnp.sum(jnp.square(ys[2]))).joint
     assert bool(jnp.all(jnp.isfinite(norms[:3])))
     assert bool(jnp.all(norms[3:] == -jnp.inf))
 
@@ -176,7 +219,7 @@ def test_exploding_loss_meets_a_tiny_one_without_overflow():
     # A late source of size 1 grows by 3 per step over 200 steps: far beyond float32.
     cell, params = scaled_orthogonal(3.0, size=4)
     xs = jnp.zeros((200, 1))
-    norms = log_gradient_norms(
+    norms = measure(
         cell, params, xs, lambda ys: jnp.sum(ys[-1]) + 1e-30 * jnp.sum(ys)
     ).joint
     lag = 200 - np.arange(200)
@@ -201,7 +244,7 @@ def test_product_of_jacobians_is_the_same_number():
 
     terminal = jax.grad(lambda carry: jnp.sum(carry.hidden))(entering[-1])
     row = ravel_pytree(terminal)[0]
-    norms = log_gradient_norms(cell, params, xs, last_sum).joint
+    norms = measure(cell, params, xs, last_sum).joint
     for t in reversed(range(7)):
         row = row @ jacobian(entering[t], xs[t])
         assert float(norms[t]) == pytest.approx(
@@ -213,7 +256,7 @@ def test_dead_relu_is_exactly_minus_infinity():
     cell = cells.irnn(1, 3)
     params = cell.init(jax.random.key(0))
     params = params._replace(bias=jnp.full(3, -1.0))
-    norms = log_gradient_norms(cell, params, jnp.zeros((5, 1)), last_sum)
+    norms = measure(cell, params, jnp.zeros((5, 1)), last_sum)
     assert bool(jnp.all(norms.joint == -jnp.inf))
     assert not bool(jnp.any(jnp.isnan(norms.joint)))
 
@@ -226,9 +269,9 @@ def test_vmap_over_a_batch():
     def norms(xs):
         return log_gradient_norms(cell, params, xs, last_sum).joint
 
-    batched = jax.vmap(norms)(xs)
-    for row, x in zip(batched, xs, strict=True):
-        np.testing.assert_allclose(row, norms(x), atol=1e-6)
+    batched = jax.jit(jax.vmap(norms))(xs)
+    one_by_one = jax.jit(lambda xs: jax.lax.map(norms, xs))(xs)
+    np.testing.assert_allclose(batched, one_by_one, atol=1e-6)
 
 
 def test_cell_made_of_three_functions():
@@ -237,7 +280,7 @@ def test_cell_made_of_three_functions():
         initial_carry=lambda params: jnp.zeros(2),
         step=lambda params, carry, x: (params * carry + x,) * 2,
     )
-    norms = log_gradient_norms(leak, jnp.asarray(0.5), jnp.ones((4, 2)), last_sum)
+    norms = measure(leak, jnp.asarray(0.5), jnp.ones((4, 2)), last_sum)
     expected = 0.5 * math.log(2) + np.log(0.5) * np.array([4, 3, 2, 1])
     np.testing.assert_allclose(norms.joint[:-1], expected, rtol=1e-6)
 
@@ -247,8 +290,16 @@ def test_errors_say_what_to_do():
     params = cell.init(jax.random.key(0))
     with pytest.raises(ValueError, match=r"one sequence.*jax\.vmap"):
         log_gradient_norms(cell, params, jnp.zeros((2, 5, 3)), last_sum)
+    with pytest.raises(ValueError, match="at least one step"):
+        log_gradient_norms(cell, params, jnp.zeros((0, 3)), last_sum)
+    with pytest.raises(ValueError, match=r"outputs.*all, last.*first"):
+        log_gradient_norms(cell, params, jnp.zeros((5, 3)), last_sum, outputs="first")
     both = bidirectional(cell)
     with pytest.raises(ValueError, match="use unroll"):
         log_gradient_norms(
-            both, both.init(jax.random.key(0)), jnp.zeros((5, 3)), last_sum
+            both,
+            both.init(jax.random.key(0)),
+            jnp.zeros((5, 3)),
+            last_sum,
+            outputs="last",
         )

@@ -1,6 +1,7 @@
 """What every task promises, over all variants."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,8 @@ from seqjax.tasks import TASKS, Example, Task, adding, parity, sample_batch
 VARIANTS = {
     "adding": ("halves", "anywhere", "hochreiter"),
     "copy_memory": ("urnn", "exprnn", "tcn"),
+    "delayed_xor": ("xor", "copy"),
+    "long_sentence": ("random_fillers", "one_filler"),
     "multiplication": ("halves", "anywhere"),
     "parity": ("final", "running"),
     "temporal_order": ("6a", "6b"),
@@ -71,7 +74,7 @@ def test_a_batch_is_the_examples_of_the_split_keys(name, variant):
     for index, key in enumerate(jax.random.split(jax.random.key(0), NUM)[:2]):
         for got, expected in zip(batch, sample(key), strict=True):
             np.testing.assert_array_equal(got[index], expected)
-    assert not np.array_equal(batch.inputs[0], batch.inputs[1])
+    assert np.any(batch.inputs != batch.inputs[:1])
 
 
 @every_task
@@ -97,6 +100,36 @@ def test_baseline_is_what_the_blind_answer_scores(name, variant):
         standard_error = per_example.std() / NUM**0.5
         # Four standard errors of the mean, and the float32 rounding of one term.
         assert abs(per_example.mean() - declared) < 4 * standard_error + 1e-6
+
+
+# One row per task and variant, so that a new one cannot go without.
+BASELINES = {
+    ("adding", "halves"): (1 / 6, 1 / 6),
+    ("adding", "anywhere"): (1 / 6, 1 / 6),
+    # Length 20 marks the first step with p = 1/10 + 9/10 · 1/9 = 1/5.
+    ("adding", "hochreiter"): (1.8 / 48, 0.8 * 0.1536 + 0.2 * 0.16),
+    ("copy_memory", "urnn"): (math.log(8) / 4, 1 / 8),
+    ("copy_memory", "exprnn"): (math.log(8) / 4, 1 / 8),
+    ("copy_memory", "tcn"): (math.log(8) / 4, 1 / 8),
+    ("delayed_xor", "xor"): (math.log(2), 1 / 2),
+    ("delayed_xor", "copy"): (math.log(2), 1 / 2),
+    ("long_sentence", "random_fillers"): (math.log(2), 1 / 2),
+    ("long_sentence", "one_filler"): (math.log(2), 1 / 2),
+    ("multiplication", "halves"): (7 / 144, 7 / 144),
+    ("multiplication", "anywhere"): (7 / 144, 7 / 144),
+    ("parity", "final"): (math.log(2), 1 / 2),
+    ("parity", "running"): (math.log(2), 1 / 2),
+    ("temporal_order", "6a"): (math.log(4), 1 / 4),
+    ("temporal_order", "6b"): (math.log(8), 1 / 8),
+}
+
+
+@every_task
+def test_baseline_is_the_exact_number(name, variant):
+    task = _make(name, variant)
+    # One or two roundings of a float64.
+    expected = pytest.approx(BASELINES[name, variant], rel=1e-15)
+    assert (task.baseline_loss, task.baseline_metric) == expected
 
 
 @every_task
