@@ -41,15 +41,17 @@ def build_source(options: TaskFlags, seed: int) -> Source:
         arguments["variant"] = options.variant
     if options.task == "copy_memory":
         arguments["encoding"] = options.encoding
+    if options.task == "delayed_xor":
+        arguments["delay"] = options.delay
     task = TASKS[options.task](options.length, **arguments)
     return synthetic_source(task, batch_size=options.batch_size, seed=seed)
 
 
-def build_cell(options: ModelFlags, input_size: int) -> Cell:
+def build_cell(options: Options, input_size: int) -> Cell:
     """Returns the recurrent cell of the flags, layers and directions included.
 
     Args:
-      options: the flags of the model.
+      options: the flags of the run.
       input_size: features of a step.
 
     Raises:
@@ -59,6 +61,8 @@ def build_cell(options: ModelFlags, input_size: int) -> Cell:
     width = input_size
     for index in range(options.num_layers):
         cell = CELLS[options.cell](width, options.hidden_size, **_cell_options(options))
+        if options.h_detach:
+            cell = combinators.h_detach(cell, options.h_detach)
         if options.zoneout:
             cell = combinators.zoneout(cell, options.zoneout)
         if options.bidirectional:
@@ -82,11 +86,11 @@ def _cell_options(options: ModelFlags) -> dict[str, Any]:
     }
 
 
-def build_model(options: ModelFlags, source: Source) -> nn.Module:
+def build_model(options: Options, source: Source) -> nn.Module:
     """Returns the model that reads the cell's outputs as the task asks.
 
     Args:
-      options: the flags of the model.
+      options: the flags of the run.
       source: the task.
 
     Raises:
@@ -157,4 +161,11 @@ def build_optimizer(
         clip_value=options.clip_value or None,
         accumulate_steps=options.accumulate_steps,
         rates=rates,
+        label_fn=_rate_group,
     )
+
+
+def _rate_group(path: str) -> str:
+    """Returns the name of a parameter; that of what it makes for a skew matrix."""
+    name = path.rpartition("/")[2]
+    return "recurrent_kernel" if name == "skew" else name

@@ -20,7 +20,7 @@ from experiments.names import (
     VARIANTS,
 )
 
-_CLASSIFIED = ("parity", "temporal_order", *DATASETS)
+_CLASSIFIED = ("long_sentence", "parity", "temporal_order", *DATASETS)
 MAX_STEPS = 10**9
 
 
@@ -52,6 +52,14 @@ class TaskFlags:
         "How copy_memory shows a token: as a vector, or as one number (harder).",
         choices=("one_hot", "scalar"),
         only={"task": ("copy_memory",)},
+    )
+    delay: int | None = flag(
+        None,
+        "Steps between a bit of delayed_xor and its answer; --length / 4 if none.",
+        low=1,
+        high=10**6,
+        unit="steps",
+        only={"task": ("delayed_xor",)},
     )
     data_dir: str = flag(
         "",
@@ -235,8 +243,8 @@ class OptimiserFlags:
     )
     recurrent_learning_rate: float | None = flag(
         None,
-        "Learning rate of the recurrent kernels; --learning_rate if none. Follows "
-        "the same schedule.",
+        "Learning rate of the recurrent kernels, and of the skew matrix of exprnn; "
+        "--learning_rate if none. Follows the same schedule.",
         above=0,
         high=10,
     )

@@ -11,19 +11,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
-from numpy.typing import ArrayLike
+
+from experiments import style
 
 Arrays = dict[str, np.ndarray]
 
-_LN10 = math.log(10)
-_FLOAT32_FLOOR = math.log(np.finfo(np.float32).tiny)
-_NEAR_FLOOR = 20  # nats above the floor from which on it is drawn
 _MAX_CURVES = 6
 _MAX_COLUMNS = 3
 _MAX_ROWS = 1000  # lags in the map; more are thinned out
-_ZERO_COLOUR = "#b3b3b3"
 _HALF_LIVES = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000)
-_RATE_COLOUR = "#08306b"
+_RATE_COLOUR = style.BLUE
 
 
 def draw_over_time(arrays: Arrays) -> Figure | None:
@@ -86,16 +83,16 @@ def _draw_part(axes: Axes, log_norms: np.ndarray) -> None:
     time = np.arange(log_norms.shape[-1])
     lowest = log_norms[np.isfinite(log_norms)].min(initial=np.inf)
     styles = _curve_styles(len(log_norms))
-    for (low, median, high), style in zip(log_norms, styles, strict=True):
+    for (low, median, high), look in zip(log_norms, styles, strict=True):
         finite = np.isfinite(median)
         band = np.where(np.isfinite(low), low, lowest), np.where(finite, high, np.nan)
         axes.fill_between(
-            time, *band, where=finite, color=style["color"], alpha=0.13, linewidth=0
+            time, *band, where=finite, color=look["color"], alpha=0.13, linewidth=0
         )
-        axes.plot(time, np.where(finite, median, np.nan), **style)
+        axes.plot(time, np.where(finite, median, np.nan), **look)
         if _fades(median):
             start = finite.argmax()
-            axes.plot(time[start], median[start], "<", color=style["color"], zorder=4)
+            axes.plot(time[start], median[start], "<", color=look["color"], zorder=4)
 
 
 def _fades(median: np.ndarray) -> bool:
@@ -111,8 +108,10 @@ def _finish_grid(grid: np.ndarray, log_norms: np.ndarray) -> None:
     grid[0, 0].set_xlim(0, max(log_norms.shape[-1] - 1, 1))
     grid[0, 0].xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
     for axes in grid.flat:
-        if _near_floor(log_norms):
-            axes.axhline(_FLOAT32_FLOOR, color="black", linestyle=":", linewidth=1.3)
+        if style.near(style.FLOAT32_FLOOR, log_norms):
+            axes.axhline(
+                style.FLOAT32_FLOOR, color="black", linestyle=":", linewidth=1.3
+            )
     for axes in grid[:, 0]:
         axes.set_ylabel("ln gradient norm (nats)")
     for column, lowest in enumerate(grid[-1]):
@@ -120,27 +119,7 @@ def _finish_grid(grid: np.ndarray, log_norms: np.ndarray) -> None:
         shown.set_xlabel("time t (steps)")
         shown.tick_params(labelbottom=True)
     for axes in filter(Axes.get_visible, grid[:, -1]):
-        _add_powers(axes)
-
-
-def _near_floor(log_norms: np.ndarray) -> bool:
-    return log_norms[np.isfinite(log_norms)].min() < _FLOAT32_FLOOR + _NEAR_FLOOR
-
-
-def _to_powers(nats: ArrayLike) -> np.ndarray:
-    return np.asarray(nats) / _LN10
-
-
-def _to_nats(powers: ArrayLike) -> np.ndarray:
-    return np.asarray(powers) * _LN10
-
-
-def _add_powers(axes: Axes) -> None:
-    """Adds an axis on the right that reads in powers of ten."""
-    powers = axes.secondary_yaxis("right", functions=(_to_powers, _to_nats))
-    powers.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
-    powers.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"$10^{{{x:.0f}}}$"))
-    powers.set_ylabel("gradient norm")
+        style.add_powers(axes, "gradient norm")
 
 
 def _add_key(
@@ -149,8 +128,8 @@ def _add_key(
     """Puts one key for all panels: the steps above, how to read them below."""
     styles = _curve_styles(len(steps))
     curves = [
-        Line2D([], [], label=f"step {step:,}", **style)
-        for step, style in zip(steps, styles, strict=True)
+        Line2D([], [], label=f"step {step:,}", **look)
+        for step, look in zip(steps, styles, strict=True)
     ]
     figure.legend(
         handles=curves,
@@ -174,7 +153,7 @@ def _add_key(
                 label="exactly zero before",
             )
         )
-    if _near_floor(log_norms):
+    if style.near(style.FLOAT32_FLOOR, log_norms):
         notes.append(
             Line2D(
                 [],
@@ -204,7 +183,7 @@ def draw_lag_map(axes: Axes, arrays: Arrays) -> bool:
     lags = np.arange(0, relative.shape[1], stride)
     scale = Normalize(min(finite.min(), -1.0), max(finite.max(), 0.0))
     colours = matplotlib.colormaps["viridis"].with_extremes(
-        under=_ZERO_COLOUR, bad="white"
+        under=style.ZERO_COLOUR, bad="white"
     )
     zero = np.isneginf(relative)
     values = np.ma.masked_invalid(np.where(zero, finite.min() - 2, relative))
@@ -212,13 +191,13 @@ def draw_lag_map(axes: Axes, arrays: Arrays) -> bool:
     image = axes.pcolormesh(
         _edges(steps), _edges(lags), cells, norm=scale, cmap=colours, rasterized=True
     )
-    powers = _powers_of_ten(finite.min(), finite.max())
+    powers = style.powers_between(finite.min(), finite.max())
     if np.any(powers):
         axes.contour(
             steps,
             lags,
             cells,
-            _to_nats(powers[powers != 0]),
+            style.to_nats(powers[powers != 0]),
             colors="white",
             linewidths=0.9,
             linestyles="-",
@@ -228,7 +207,9 @@ def draw_lag_map(axes: Axes, arrays: Arrays) -> bool:
     axes.set_ylabel("lag (steps back in time)")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     if zero.any():
-        patch = Patch(facecolor=_ZERO_COLOUR, edgecolor="black", label="exactly zero")
+        patch = Patch(
+            facecolor=style.ZERO_COLOUR, edgecolor="black", label="exactly zero"
+        )
         axes.legend(handles=[patch], loc="upper left")
     return True
 
@@ -246,15 +227,6 @@ def _edges(centres: np.ndarray) -> np.ndarray:
     return np.concatenate([centres[:1], middles, centres[-1:]])
 
 
-def _powers_of_ten(low: float, high: float) -> np.ndarray:
-    """Returns whole powers, at most eight, between two natural logarithms."""
-    least = (high - low) / _LN10 / 7
-    size = 10 ** max(0, math.floor(math.log10(max(least, 1e-9))))
-    every = next(size * digit for digit in (1, 2, 5, 10) if size * digit >= least)
-    first, last = math.ceil(low / _LN10 / every), math.floor(high / _LN10 / every)
-    return every * np.arange(first, last + 1)
-
-
 def _add_colour_bar(axes: Axes, image: Any, powers: np.ndarray) -> None:
     """Adds a bar that reads as a ratio, marked where the contours run."""
     figure = axes.get_figure()
@@ -264,9 +236,10 @@ def _add_colour_bar(axes: Axes, image: Any, powers: np.ndarray) -> None:
     bar.set_label("gradient norm / its value at lag 0")
     if np.any(powers):
         bar.set_ticks(
-            _to_nats(powers).tolist(), labels=[f"$10^{{{power}}}$" for power in powers]
+            style.to_nats(powers).tolist(),
+            labels=[f"$10^{{{power}}}$" for power in powers],
         )
-        bar.ax.hlines(_to_nats(powers[powers != 0]), 0, 1, "white", linewidth=0.9)
+        bar.ax.hlines(style.to_nats(powers[powers != 0]), 0, 1, "white", linewidth=0.9)
     else:
         bar.formatter = FuncFormatter(lambda nats, _: f"{math.exp(nats):.3g}")
 

@@ -14,14 +14,16 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from flax.training.train_state import TrainState
 
 from experiments import environment, run_dir, training_state
 from experiments.checkpoints import Checkpoints, NonFiniteError
 from experiments.factories import build_source
+from experiments.flow import GradientFlow, LagShares, fetch, summary
 from experiments.launch import BAD_FLAG, NO_CHECKPOINT, NON_FINITE, Exit
 from experiments.logs import GradientLog, MetricsLog
 from experiments.options import Options
-from experiments.programs import GradientFlow, Programs
+from experiments.programs import Programs
 from experiments.progress import Display, Pace
 from experiments.run_dir import RunDir
 from experiments.stopping import StopRequest
@@ -105,12 +107,14 @@ class Call(NamedTuple):
       num_updates: how many it makes.
       metrics: their metrics, `[num_updates or more]`, or scalars for one update.
       flow: from the probed update.
+      shares: measured before it.
     """
 
     step: int
     num_updates: int
     metrics: dict[str, Array]
-    flow: GradientFlow | None
+    flow: GradientFlow | None = None
+    shares: LagShares | None = None
 
 
 class Loop:
@@ -156,7 +160,10 @@ class Loop:
             run.path / "metrics.jsonl", self.step, evaluated_step
         )
         self._gradients = GradientLog(
-            run.path / "gradient_norms.npz", programs.parts, self.step
+            run.path / "gradient_norms.npz",
+            programs.parts,
+            self.step,
+            programs.lag_edges,
         )
         self._pending: collections.deque[Call] = collections.deque()
 
@@ -174,11 +181,13 @@ class Loop:
                 continue
             if self._finished():
                 self._save()
+                self._tell_cost()
                 return True
             if self.step and self.step % self._options.save_every == 0:
                 self._save()
             self._dispatch()
         self._save()
+        self._tell_cost()
         return False
 
     def test(self) -> dict[str, Any] | None:
@@ -230,19 +239,47 @@ class Loop:
 
     def _dispatch(self) -> None:
         """Starts the next updates, and logs the oldest of those under way."""
-        state, flow = self._training.state, None
-        every, count = self._options.gradient_every, 1
+        every = self._options.gradient_every
         if every and self.step % every == 0:
-            raw = self._source.fetch("train", self.step)
-            state, metrics, flow = self._programs.probed_update(state, raw)
+            state, call = self._measure_gradient()
         else:
-            count = self._steps_to_call()
-            state, metrics = self._programs.advance(state, self.step, count)
+            state, call = self._advance(timed=bool(every and self.step % every == 1))
         self._training = self._training._replace(state=state)
-        self._pending.append(Call(self.step, count, metrics, flow))
-        self.step += count
+        self._pending.append(call)
+        self.step += call.num_updates
         while len(self._pending) >= self._options.max_in_flight:
             self._log(self._pending.popleft())
+
+    def _advance(self, *, timed: bool) -> tuple[TrainState, Call]:
+        """Starts updates; where they are timed, waits for them alone."""
+        count = self._steps_to_call()
+        start = self._training.state
+        if not timed:
+            state, metrics = self._programs.advance(start, self.step, count)
+            return state, Call(self.step, count, metrics)
+        self._drain()
+        with self._pace.timed("update", count):
+            state, metrics = self._programs.advance(start, self.step, count)
+            jax.block_until_ready(metrics)
+        return state, Call(self.step, count, metrics)
+
+    def _measure_gradient(self) -> tuple[TrainState, Call]:
+        """Makes one update that is measured, and timed like the one after it."""
+        self._drain()
+        state, programs, shares = self._training.state, self._programs, None
+        if programs.lag_edges:
+            with self._pace.timed("lag_shares"):
+                shares = jax.block_until_ready(programs.measure_shares(state))
+        with self._pace.timed("probed_update"):
+            raw = self._source.fetch("train", self.step)
+            state, metrics, flow = programs.probed_update(state, raw)
+            jax.block_until_ready((metrics, flow))
+        return state, Call(self.step, 1, metrics, flow, shares)
+
+    def _tell_cost(self) -> None:
+        """Tells what the measurements of the gradient cost in this attempt."""
+        if cost := self._pace.cost():
+            self._run.event("gradient_cost", **cost)
 
     def _steps_to_call(self) -> int:
         """Returns how many updates may follow before something else is due."""
@@ -266,8 +303,11 @@ class Loop:
             step = call.step + index
             values = {k: float(np.ravel(v)[index]) for k, v in metrics.items()}
             bad = [name for name, value in values.items() if not math.isfinite(value)]
+            exceeds = values["gradient_norm"] > self._options.clip_norm
+            self._training = self._training.counted(exceeds=exceeds)
             if bad or call.flow is not None or step % self._options.log_every == 0:
-                self._log_row(step, values, jax.device_get(call.flow), speed())
+                measured = None if call.flow is None else fetch(call.flow, call.shares)
+                self._log_row(step, values, measured, speed())
             if bad:
                 self._metrics.sync()
                 raise NonFiniteError(f"step {step}: {' and '.join(bad)} not finite")
@@ -276,7 +316,7 @@ class Loop:
         self,
         step: int,
         values: dict[str, float],
-        flow: GradientFlow | None,
+        measured: dict[str, np.ndarray] | None,
         speed: float | None,
     ) -> None:
         updates = step // self._options.accumulate_steps
@@ -287,10 +327,14 @@ class Loop:
             "gradient_norm": values["gradient_norm"],
             "steps_per_second": speed,
         }
-        if flow is not None:
-            rate, half_life = float(flow.decay_rate), float(flow.half_life)
-            self._gradients.add(step, np.asarray(flow.log_norms), rate, half_life)
-            row |= {"decay_rate": rate, "half_life": half_life}
+        if "penalty" in values:
+            row["penalty"] = values["penalty"]
+        self._training, clip_rate = self._training.since_row()
+        if self._options.clip_norm:
+            row["clip_rate"] = clip_rate
+        if measured is not None:
+            self._gradients.add(step, measured)
+            row |= summary(measured)
         self._write_row(step, "train", row)
         shown = ("loss", "decay_rate", "steps_per_second")
         self._show({name: row[name] for name in shown if name in row})

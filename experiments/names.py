@@ -4,10 +4,12 @@ They stand here because asking the library for them would import jax, which take
 than a second; a test compares them with the library.
 """
 
-CELLS = ("elman", "gru", "irnn", "jordan", "lstm")
+CELLS = ("elman", "exprnn", "gru", "irnn", "jordan", "lstm")
 VARIANTS = {
     "adding": ("halves", "anywhere", "hochreiter"),
     "copy_memory": ("urnn", "exprnn", "tcn"),
+    "delayed_xor": ("xor", "copy"),
+    "long_sentence": ("random_fillers", "one_filler"),
     "multiplication": ("halves", "anywhere"),
     "parity": ("final", "running"),
     "temporal_order": ("6a", "6b"),
@@ -20,6 +22,29 @@ INITS = ("equinox", "flax", "haiku", "keras", "seqjax", "torch")
 ACTIVATIONS = ("identity", "relu", "sigmoid", "tanh")
 METHODS = ("auto", "scan", "checkpoint", "two_level")
 PRODUCT_DTYPES = ("float32", "bfloat16")
+# In the order in which the page of `experiments.reproduce` tells them.
+STUDIES = (
+    "conformance",
+    "float32_floor",
+    "framework_defaults",
+    "init_decay",
+    "forget_bias_and_chrono",
+    "random_net_chaos",
+    "exploding_product",
+    "curse_of_memory",
+    "chaotic_lstm",
+    "newton_iterations",
+    "tbptt_bias",
+    "adding_cells_T100",
+    "slope_leads_loss",
+    "copy_T100_lstm_vs_orthogonal",
+    "copy_T1000_baseline",
+    "temporal_order_6a",
+    "hochreiter_adding",
+    "hdetach_copy",
+    "flossing_delayed_xor",
+    "long_sentence",
+)
 LISTINGS = {
     "cells": CELLS,
     "tasks": TASKS,

@@ -6,11 +6,20 @@ from typing import Any
 from experiments.flag_groups import ModelFlags, OptimiserFlags, TaskFlags, refuse
 from experiments.launch import FlagSpec, format_value, groups
 from experiments.names import TASKS, VARIANTS
+from experiments.remedy_flags import RemedyFlags
 from experiments.run_flags import DisplayFlags, LoopFlags, RunFlags
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(RunFlags, TaskFlags, ModelFlags, OptimiserFlags, LoopFlags, DisplayFlags):
+class Options(
+    RunFlags,
+    TaskFlags,
+    ModelFlags,
+    OptimiserFlags,
+    RemedyFlags,
+    LoopFlags,
+    DisplayFlags,
+):
     """All flags of `experiments.train`."""
 
     def check(self) -> None:
@@ -43,7 +52,13 @@ class Options(RunFlags, TaskFlags, ModelFlags, OptimiserFlags, LoopFlags, Displa
             f"--steps_per_call={self.steps_per_call}: expected 1 for "
             f"--task={self.task}, whose batches are read on the host, one a step",
         )
+        refuse(
+            self.product_dtype != "float32" and self.h_detach > 0,
+            f"--product_dtype={self.product_dtype}: expected float32 with --h_detach "
+            "above 0, whose noise is not part of the products' rule",
+        )
         self.check_model()
+        self.check_remedies()
 
     def identity(self) -> dict[str, Any]:
         """Returns the flags that a resumed run must share with its first attempt."""

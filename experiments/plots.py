@@ -1,37 +1,18 @@
-"""Pictures of a run, made only from the files in its directory.
-
-Colours keep apart for the colour-blind and in grey: what is compared differs in
-lightness, line style or marker too.
-"""
+"""Pictures of a run, made only from the files in its directory."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, StrMethodFormatter
 
-from experiments import files, gradient_plots, logs, run_dir
+from experiments import files, flow_plots, gradient_plots, logs, run_dir, style
 
-_DPI = 150
-_STYLE: dict[Any, Any] = {
-    "font.size": 10,
-    "axes.titlesize": 10.5,
-    "axes.grid": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "grid.color": "#d9d9d9",
-    "grid.linewidth": 0.6,
-    "legend.framealpha": 0.85,
-    "legend.edgecolor": "none",
-    "legend.fontsize": 9,
-}
-_TRAIN, _VALID, _TEST = "#56b4e9", "#08306b", "#d55e00"
+_TRAIN, _VALID, _TEST = style.SKY, style.BLUE, style.VERMILION
 _LOG_FROM = 10  # largest over smallest value from which an axis is logarithmic
 _PLAIN_BELOW = 30  # up to this ratio a logarithmic axis is labelled 0.2, 0.3, …
 _METRICS = {
@@ -127,16 +108,14 @@ def draw_plots(path: Path) -> dict[str, Path]:
     folder = path / "plots"
     folder.mkdir(exist_ok=True)
     drawn = {}
-    with matplotlib.rc_context(_STYLE):
+    with style.context():
         for picture in PICTURES:
             target = folder / f"{picture.name}.png"
             figure = picture.draw(run)
             if figure is None:
                 target.unlink(missing_ok=True)
                 continue
-            # Without the version in it, the same files give the same bytes.
-            figure.savefig(target, dpi=_DPI, metadata={"Software": None})
-            drawn[picture.name] = target
+            drawn[picture.name] = style.save(figure, target)
     return drawn
 
 
@@ -173,6 +152,23 @@ def draw_gradients_over_time(run: RunData) -> Figure | None:
     if run.gradients is None:
         return None
     return gradient_plots.draw_over_time(run.gradients)
+
+
+def draw_gradient_rates(run: RunData) -> Figure | None:
+    """Draws how the decay rate spreads over the sequences, and the horizon."""
+    return None if run.gradients is None else flow_plots.draw_rates(run.gradients)
+
+
+def draw_lag_shares(run: RunData) -> Figure | None:
+    """Draws which lags the parameter gradient comes from."""
+    return None if run.gradients is None else flow_plots.draw_shares(run.gradients)
+
+
+def draw_clipping(run: RunData) -> Figure | None:
+    """Draws what clipping does to the gradient, and how often."""
+    if run.gradients is None:
+        return None
+    return flow_plots.draw_clipping(run.gradients, run.series("train", "clip_rate"))
 
 
 def _above(
@@ -319,5 +315,33 @@ PICTURES = (
         "right turns a rate into the number of steps over which the gradient halves.",
         "Not drawn: no decay rate was recorded (--gradient_every).",
         draw_rate_and_loss,
+    ),
+    Picture(
+        "decay_rates",
+        "Spread of the decay rate, and the gradient's horizon",
+        "A wide band means that sequences differ in how far back they are felt. The "
+        "horizon is the longest lag whose gradient float32 still tells apart from "
+        "zero beside the one at lag 0, in the median sequence.",
+        "Not drawn: it needs two measurements of the gradient (--gradient_every).",
+        draw_gradient_rates,
+    ),
+    Picture(
+        "lag_shares",
+        "Where in time the parameter gradient comes from",
+        "What the cell's parameters are told by the steps that lie so far before the "
+        "output they act through, as shares of the buckets' norms; while the channel "
+        "is closed, the long lags say next to nothing.",
+        "Not drawn: it needs two measurements of the shares by lag (--gradient_every, "
+        "--lag_sequences), and a cell that reads in one direction.",
+        draw_lag_shares,
+    ),
+    Picture(
+        "clipping",
+        "What clipping does to the gradient",
+        "Where the upper curves part, clipping shortens the gradient. A cosine of 1 "
+        "means that it keeps the direction, as clipping by the norm always does.",
+        "Not drawn: nothing was clipped (--clip_norm, --clip_value), or the gradient "
+        "was not measured twice (--gradient_every).",
+        draw_clipping,
     ),
 )

@@ -7,7 +7,7 @@ traced twice and the time per step does not include compilation.
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,34 +19,26 @@ from jax.stages import Compiled
 from experiments.checkpoints import leaves_by_name
 from experiments.devices import SHARED, SPREAD, make_mesh, spread
 from experiments.factories import build_model, build_optimizer, build_schedule
-from experiments.logs import QUANTILES
+from experiments.flow import (
+    GradientFlow,
+    LagShares,
+    lag_edges,
+    lag_shares,
+    summarise,
+)
 from experiments.options import Options
+from experiments.remedies import add_remedies
 from experiments.sources import Source, first_examples, purpose_key
 from seqjax.array_types import Array, PyTree
-from seqjax.gradients import decay_rate
 from seqjax.losses import Sums
 from seqjax.training import (
     eval_step,
+    make_clip,
     make_objective,
     probe_train_step,
     train_step,
 )
 from seqjax.unroll import make_probes
-
-
-class GradientFlow(NamedTuple):
-    """How the gradient of one batch travelled through time.
-
-    Attributes:
-      log_norms: `[part, 3, time+1]`, quantiles over the samples of ln ‖dL/d carry_t‖;
-        the last part is the norm over all parts together.
-      decay_rate: slope of the median of that last part, per step of lag.
-      half_life: steps; NaN where the rate is not settled.
-    """
-
-    log_norms: Array
-    decay_rate: Array
-    half_life: Array
 
 
 class Programs:
@@ -57,6 +49,7 @@ class Programs:
       model: the Flax module.
       state_shape: structure, shapes and dtypes of the state.
       parts: names of the parts of the carry, the last one `joint`.
+      lag_edges: smallest lag of each bucket; () where shares by lag are not measured.
     """
 
     def __init__(self, options: Options, source: Source) -> None:
@@ -75,12 +68,20 @@ class Programs:
         self.model = build_model(options, source)
         self._schedule = build_schedule(options)
         self._optimizer = build_optimizer(options, self._schedule)
-        self._objective = make_objective(source.kind, source.metric)
+        self._terminal = source.kind == "forecast" or (
+            source.kind == "classify" and options.pooling == "last"
+        )
+        self._probe_size = min(options.lag_sequences, source.batch_size)
+        objective = make_objective(source.kind, source.metric)
+        self._objective = add_remedies(objective, options, self.model)
+        self._clip = make_clip(options.clip_norm or None, options.clip_value or None)
         self._seed, self._steps_per_call = options.seed, options.steps_per_call
         self._raw = source.fetch("train", 0)
         self.state_shape = jax.eval_shape(self._initial_state)
         probes = jax.eval_shape(self._probes, self.state_shape.params)
         self.parts = (*leaves_by_name(probes), "joint")
+        self._probe_raw = source.fetch("valid", 0)
+        self.lag_edges = self._lag_edges() if options.lag_sequences else ()
 
     def initial_state(self) -> TrainState:
         """Returns the state before the first update, its leaves NumPy arrays."""
@@ -92,6 +93,7 @@ class Programs:
             "update" if self._steps_per_call == 1 else "updates",
             "evaluate_batch",
             *(["probed_update"] if probed else []),
+            *(["shares_by_lag"] if probed and self.lag_edges else []),
         ):
             getattr(self, name)
 
@@ -135,6 +137,15 @@ class Programs:
     def probed_update(self) -> Compiled:
         """`update`, to the bit, that also returns a `GradientFlow`."""
         return self._compile(self._probed_update, self._raw, donate_argnums=0)
+
+    @functools.cached_property
+    def shares_by_lag(self) -> Compiled:
+        """`(state, raw) -> LagShares` of the first few sequences of a batch."""
+        return self._compile(self._shares_by_lag, self._probe_raw)
+
+    def measure_shares(self, state: TrainState) -> LagShares:
+        """Returns shares by lag on the first sequences of the validation set."""
+        return self.shares_by_lag(state, self._probe_raw)
 
     @functools.cached_property
     def evaluate_batch(self) -> Compiled:
@@ -242,12 +253,33 @@ class Programs:
             probe,
             self._mesh,
             (SHARED, SPREAD, SHARED, SPREAD),
-            (SHARED, SHARED, SPREAD),
+            (SHARED, SHARED, SPREAD, SHARED),
         )
-        state, metrics, log_norms = step(
+        state, metrics, log_norms, gradients = step(
             state, example, self._noise_key(state), self._probes(state.params)
         )
-        return state, metrics, summarise(log_norms, example.length)
+        clipped, _ = self._clip.update(gradients, self._clip.init(gradients))
+        flow = summarise(log_norms, example.length, gradients, clipped)
+        return state, metrics, flow
+
+    def _lag_edges(self) -> tuple[int, ...]:
+        example = jax.eval_shape(self.source.expand, self._raw)
+        one = jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), example
+        )
+        return lag_edges(self.model, self.state_shape.params, one)
+
+    def _shares_by_lag(self, state: TrainState, raw: Any) -> LagShares:
+        example = self.source.expand(raw)
+        few = jax.tree.map(lambda leaf: leaf[: self._probe_size], example)
+        return lag_shares(
+            self.model,
+            state.params,
+            self._objective.loss,
+            few,
+            self.lag_edges,
+            terminal=self._terminal,
+        )
 
     def _evaluate_batch(
         self, state: TrainState, raw: Any, count: Array
@@ -259,26 +291,6 @@ class Programs:
         example = first_examples(self.source.expand(raw), count)
         step = spread(measure, self._mesh, (SHARED, SPREAD), SHARED)
         return step(state, example)
-
-
-def summarise(log_norms: PyTree, lengths: Array) -> GradientFlow:
-    """Reduces the curves of all samples to quantiles and one rate.
-
-    Args:
-      log_norms: leaves `[batch, time+1]`, one per part of the carry.
-      lengths: real steps, `[batch]`.
-    """
-    parts = jnp.stack(jax.tree.leaves(log_norms))
-    joint = jax.nn.logsumexp(2 * parts, axis=0) / 2
-    curves = jnp.concatenate([parts, joint[None]])
-    # Sorting, not interpolating, since -inf may stand beside a number.
-    quantiles = jnp.quantile(curves, jnp.asarray(QUANTILES), axis=1, method="nearest")
-    times = jnp.arange(curves.shape[-1], dtype=lengths.dtype)
-    # After its end a sequence holds its carry, and the gradient does not change.
-    real = times <= jnp.min(lengths)
-    median = quantiles[QUANTILES.index(0.5), -1]
-    fit = decay_rate(median, mask=real)
-    return GradientFlow(jnp.swapaxes(quantiles, 0, 1), fit.rate, fit.half_life)
 
 
 def parameter_counts(params: PyTree) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import statistics
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,8 @@ class Pace:
           step: number of updates done before.
         """
         self._start = self._mark = (time.perf_counter(), step)
+        self._paused = 0.0
+        self._timed: dict[str, list[float]] = {}
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -28,6 +31,33 @@ class Pace:
         yield
         pause = time.perf_counter() - paused_at
         self._mark = (self._mark[0] + pause, self._mark[1])
+        self._paused += pause
+
+    @contextlib.contextmanager
+    def timed(self, name: str, count: int = 1) -> Iterator[None]:
+        """Notes the time that each of `count` equal pieces of a `with` block takes."""
+        began = time.perf_counter()
+        yield
+        seconds = (time.perf_counter() - began) / count
+        self._timed.setdefault(name, []).append(seconds)
+
+    def cost(self) -> dict[str, float]:
+        """Returns what measurements of the gradient cost; {} before there are any.
+
+        Returns:
+          `measurements`, their number; the median seconds of everything timed, among
+          which are `update` and `probed_update`; and `share`, how much of the time
+          without evaluations and checkpoints they took beyond plain updates; below 0
+          where that is less than the noise of the clock.
+        """
+        times = {name: statistics.median(x) for name, x in self._timed.items()}
+        if not {"update", "probed_update"} <= times.keys():
+            return {}
+        count = len(self._timed["probed_update"])
+        whole = time.perf_counter() - self._start[0] - self._paused
+        extra = sum(times.values()) - 2 * times["update"]
+        seconds = {f"{name}_seconds": value for name, value in times.items()}
+        return {"measurements": count, **seconds, "share": count * extra / whole}
 
     def remaining(self, step: int, num_steps: int) -> datetime.timedelta | None:
         """Returns the expected time until `num_steps`, pauses included."""

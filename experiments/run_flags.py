@@ -87,6 +87,16 @@ class LoopFlags:
         unit="steps",
         operational=True,
     )
+    lag_sequences: int = flag(
+        4,
+        "Sequences of the validation set on which each such measurement also splits "
+        "the gradient of the cell's parameters by lag; 0 for none. Not measured for "
+        "--bidirectional.",
+        low=0,
+        high=10**4,
+        unit="sequences",
+        operational=True,
+    )
     early_stop_patience: int = flag(
         0,
         "Evaluations in a row without a better validation metric that end the run; "

@@ -21,6 +21,8 @@ class Training(NamedTuple):
       best_metric: that metric.
       evals_since_best: evaluations since then.
       evaluated_step: step of the last evaluation, -1 before the first.
+      clip_counts: since the last training row, updates whose gradient was longer than
+        --clip_norm, and all updates.
     """
 
     state: TrainState
@@ -28,6 +30,7 @@ class Training(NamedTuple):
     best_metric: np.ndarray
     evals_since_best: np.ndarray
     evaluated_step: np.ndarray
+    clip_counts: np.ndarray
 
     def evaluated(self, step: int, metric: float, *, better: bool) -> "Training":
         """Returns the state after an evaluation at `step`."""
@@ -40,6 +43,15 @@ class Training(NamedTuple):
             evals_since_best=np.asarray(0),
         )
 
+    def counted(self, *, exceeds: bool) -> "Training":
+        """Returns the state after an update whose gradient was, or was not, longer."""
+        return self._replace(clip_counts=self.clip_counts + np.array([exceeds, 1]))
+
+    def since_row(self) -> tuple["Training", float]:
+        """Returns the state after a training row, and the share that was longer."""
+        longer, updates = self.clip_counts.tolist()
+        return self._replace(clip_counts=np.array([0, 0])), longer / updates
+
 
 def start(state: TrainState) -> Training:
     """Returns the whole state of a run that begins at `state`, unevaluated."""
@@ -49,6 +61,7 @@ def start(state: TrainState) -> Training:
         best_metric=np.asarray(0.0),
         evals_since_best=np.asarray(0),
         evaluated_step=np.asarray(-1),
+        clip_counts=np.array([0, 0]),
     )
 
 

@@ -5,38 +5,25 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
+from experiments import style
 from experiments.benchmarks.compare import Row
 from experiments.benchmarks.options import METHODS
 from experiments.benchmarks.peers import seqjax_name
 from experiments.benchmarks.tables import machine_line
 
-_DPI = 150
-_STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.grid": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "grid.color": "#d9d9d9",
-    "grid.linewidth": 0.6,
-    "legend.framealpha": 0.85,
-    "legend.edgecolor": "none",
-}
 # Colour, marker, fill.
 _LOOKS = {
-    "seqjax": ("#000000", "o", "#000000"),
-    "torch": ("#d55e00", "s", "#d55e00"),
-    "linen": ("#08306b", "^", "#08306b"),
-    "nnx": ("#56b4e9", "v", "#56b4e9"),
-    "equinox": ("#009e73", "D", "#009e73"),
-    "haiku": ("#cc79a7", "P", "#cc79a7"),
-    "keras": ("#e69f00", "X", "#e69f00"),
+    "seqjax": (style.BLACK, "o", style.BLACK),
+    "torch": (style.VERMILION, "s", style.VERMILION),
+    "linen": (style.BLUE, "^", style.BLUE),
+    "nnx": (style.SKY, "v", style.SKY),
+    "equinox": (style.GREEN, "D", style.GREEN),
+    "haiku": (style.PINK, "P", style.PINK),
+    "keras": (style.ORANGE, "X", style.ORANGE),
 }
 # The other methods of seqjax are black and empty.
 _METHOD_MARKERS = dict(zip(map(seqjax_name, METHODS), "odshp", strict=False))
@@ -45,7 +32,7 @@ PASS_TITLES = {"forward": "forward", "backward": "forward and backward"}
 
 def look(name: str) -> dict[str, Any]:
     """Returns colour and marker of a framework, the same in every picture."""
-    method_look = ("#000000", _METHOD_MARKERS.get(name, "*"), "#ffffff")
+    method_look = (style.BLACK, _METHOD_MARKERS.get(name, "*"), "#ffffff")
     colour, marker, fill = _LOOKS.get(name, method_look)
     return {
         "color": colour,
@@ -157,8 +144,7 @@ def save(
     """
     path = target.with_suffix(".png")
     text = "\n".join(textwrap.wrap(machine_line(machine), 120))
-    with matplotlib.rc_context(_STYLE):
+    with style.context():
         figure = draw(rows)
         figure.supxlabel(text, fontsize=7.5, color="#555555")
-        figure.savefig(path, dpi=_DPI, metadata={"Software": None})
-    return path
+    return style.save(figure, path)

@@ -4,7 +4,7 @@ The one place of the library where optax enters. Nothing here is jitted: that is
 caller's, at the outermost line of an experiment.
 """
 
-from seqjax.training.optimizers import OPTIMIZERS, make_optimizer
+from seqjax.training.optimizers import OPTIMIZERS, make_clip, make_optimizer
 from seqjax.training.schedules import SCHEDULES, make_schedule
 from seqjax.training.steps import (
     LOSSES,
@@ -21,6 +21,7 @@ __all__ = [
     "SCHEDULES",
     "Objective",
     "eval_step",
+    "make_clip",
     "make_objective",
     "make_optimizer",
     "make_schedule",

@@ -131,8 +131,7 @@ def make_optimizer(
     check_choice("optimizer", name, OPTIMIZERS)
     check_positive(accumulate_steps=accumulate_steps)
     parts = [
-        optax.identity() if clip_value is None else optax.clip(clip_value),
-        optax.identity() if clip_norm is None else _clip_by_norm(clip_norm),
+        *_clips(clip_norm, clip_value),
         OPTIMIZERS[name](momentum, weight_decay),
         _scale_groups(rates or {}, label_fn or _parameter_name),
         optax.scale_by_learning_rate(schedule),
@@ -156,6 +155,36 @@ def _allow_promotion(
             return optimizer.update(updates, state, params, **extra)
 
     return optax.GradientTransformationExtraArgs(optimizer.init, update)
+
+
+def make_clip(
+    clip_norm: float | None = None, clip_value: float | None = None
+) -> optax.GradientTransformation:
+    """Makes the clipping that `make_optimizer` begins with.
+
+    Args:
+        clip_norm: As in `make_optimizer`.
+        clip_value: As in `make_optimizer`.
+
+    Returns:
+        An optax transformation without state.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> clip, gradient = make_clip(clip_norm=1.0), jnp.asarray([3.0, -4.0])
+        >>> print(clip.update(gradient, clip.init(gradient))[0])
+        [ 0.6 -0.8]
+    """
+    return optax.chain(*_clips(clip_norm, clip_value))
+
+
+def _clips(
+    clip_norm: float | None, clip_value: float | None
+) -> tuple[optax.GradientTransformation, ...]:
+    return (
+        optax.identity() if clip_value is None else optax.clip(clip_value),
+        optax.identity() if clip_norm is None else _clip_by_norm(clip_norm),
+    )
 
 
 def _clip_by_norm(max_norm: float) -> optax.GradientTransformation:

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from flax.training.train_state import TrainState
 
 from seqjax.array_types import Array, Key, PyTree
@@ -22,10 +23,16 @@ class Objective(NamedTuple):
     Attributes:
         loss: `(outputs, targets, mask) -> Sums`, as in `seqjax.losses.SUMS`.
         metric: The same, applied with `Example.scored` as the mask.
+        penalty: `(params, batch, step) -> (penalty, share)`, scalars: minimised is
+            share · loss + penalty, where `share` does not depend on params; `step` is
+            the number of updates made. None for the loss alone.
+        constraint: `(params) -> params`, applied after each update; None for none.
     """
 
     loss: Callable[..., Sums]
     metric: Callable[..., Sums]
+    penalty: Callable[[PyTree, Example, Array], tuple[Array, Array]] | None = None
+    constraint: Callable[[PyTree], PyTree] | None = None
 
 
 LOSSES: Mapping[str, str] = MappingProxyType(
@@ -85,7 +92,9 @@ def train_step(
 
     Returns:
         The next state, and scalars "loss", "metric" (both before the update, with
-        dropout) and "gradient_norm" (Euclidean over all parameters, before clipping).
+        dropout) and "gradient_norm" (Euclidean over all parameters, before clipping);
+        with a penalty also "penalty", before the update, and its gradient is part of
+        "gradient_norm".
 
     Example:
         >>> import jax
@@ -105,7 +114,10 @@ def train_step(
     """
     loss_fn = functools.partial(_loss, state, batch, key, objective, axis_name)
     values, gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-    return _update(state, values, gradients)
+    gradients, metrics = _minimised(
+        state, batch, objective, axis_name, values, gradients
+    )
+    return _update(state, objective, gradients), metrics
 
 
 def probe_train_step(
@@ -116,7 +128,7 @@ def probe_train_step(
     probes: PyTree,
     *,
     axis_name: str | None = None,
-) -> tuple[TrainState, dict[str, Array], PyTree]:
+) -> tuple[TrainState, dict[str, Array], PyTree, PyTree]:
     """Makes one update and measures how its gradient travelled through time.
 
     The same backward pass serves both: the update keeps every bit of `train_step`'s.
@@ -130,9 +142,11 @@ def probe_train_step(
         axis_name: As in `train_step`; `probes` are spread like the batch.
 
     Returns:
-        The next state and the metrics of `train_step`, and ln ‖∂L/∂carryₜ‖ of every
-        sequence and carry part, leaves `[batch, time+1]`. L is batch size times the
-        loss, so that the values do not depend on how many sequences share the batch.
+        The next state and the metrics of `train_step`; ln ‖∂L/∂carryₜ‖ of every
+        sequence and carry part, leaves `[batch, time+1]`; and the gradient that the
+        optimiser was given, before clipping. L is batch size times the loss without
+        any penalty, so that the values do not depend on how many sequences share the
+        batch.
 
     Example:
         >>> import jax
@@ -149,11 +163,11 @@ def probe_train_step(
         ... )
         >>> objective = make_objective(task.kind, task.metric)
         >>> probes = make_probes(cell, params["cell"], (4,), num_steps=10)
-        >>> state, metrics, log_norms = probe_train_step(
+        >>> state, metrics, log_norms, gradients = probe_train_step(
         ...     state, batch, jax.random.key(2), objective, probes
         ... )
-        >>> log_norms.hidden.shape
-        (4, 11)
+        >>> log_norms.hidden.shape, sorted(gradients)
+        ((4, 11), ['cell', 'readout'])
     """
     loss_fn = functools.partial(_loss, state, batch, key, objective, axis_name)
     values, (gradients, log_norms) = jax.value_and_grad(loss_fn, (0, 1), has_aux=True)(
@@ -162,7 +176,10 @@ def probe_train_step(
     num_devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
     batch_size = num_devices * batch.inputs.shape[0]
     log_norms = jax.tree.map(lambda a: a + math.log(batch_size), log_norms)
-    return *_update(state, values, gradients), log_norms
+    gradients, metrics = _minimised(
+        state, batch, objective, axis_name, values, gradients
+    )
+    return _update(state, objective, gradients), metrics, log_norms, gradients
 
 
 def eval_step(
@@ -231,9 +248,31 @@ def _loss(
     return loss, metric
 
 
-def _update(
-    state: TrainState, values: tuple[Array, Array], gradients: PyTree
-) -> tuple[TrainState, dict[str, Array]]:
+def _minimised(
+    state: TrainState,
+    batch: Example,
+    objective: Objective,
+    axis_name: str | None,
+    values: tuple[Array, Array],
+    gradients: PyTree,
+) -> tuple[PyTree, dict[str, Array]]:
+    """The gradient of share · loss + penalty, given that of the loss; and metrics."""
     loss, metric = values
-    metrics = {"loss": loss, "metric": metric, "gradient_norm": norm(gradients)}
-    return state.apply_gradients(grads=gradients), metrics
+    metrics = {"loss": loss, "metric": metric}
+    if (penalty := objective.penalty) is not None:
+
+        def penalty_of(params: PyTree) -> tuple[Array, Array]:
+            values = penalty(params, batch, jnp.asarray(state.step))
+            return values if axis_name is None else jax.lax.pmean(values, axis_name)
+
+        (value, share), own = jax.value_and_grad(penalty_of, has_aux=True)(state.params)
+        gradients = jax.tree.map(lambda g, p: share * g + p, gradients, own)
+        metrics["penalty"] = value
+    return gradients, metrics | {"gradient_norm": norm(gradients)}
+
+
+def _update(state: TrainState, objective: Objective, gradients: PyTree) -> TrainState:
+    state = state.apply_gradients(grads=gradients)
+    if objective.constraint is None:
+        return state
+    return state.replace(params=objective.constraint(state.params))

@@ -137,11 +137,57 @@ def test_probes_leave_every_bit_of_the_update():
     batch, _, state, objective = _setup(RAGGED)
     probes = make_probes(cells.lstm(2, 4), state.params["cell"], (6,), 22)
     plain, metrics = _train(state, batch, objective)
-    probed, probed_metrics, _ = _jit(probe_train_step, objective)(
+    probed, probed_metrics, _, given = _jit(probe_train_step, objective)(
         state, batch, KEY, probes=probes
     )
     assert_trees_close(probed.params, plain.params)
     assert_trees_close(probed_metrics, metrics)
+    # What the optimiser was given: plain descent at the rate of 0.5.
+    step = jax.tree.map(lambda p, g: p - 0.5 * g, state.params, given)
+    assert_trees_close(step, plain.params, atol=1e-6)
+
+
+def _half_length(params, batch, step):
+    """A penalty on the squared parameters, which alone counts at step 0."""
+    squares = sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(params))
+    weight = jnp.mean(batch.length.astype(jnp.float32)) / 40
+    return weight * squares, jnp.where(step == 0, 0.0, 1.0)
+
+
+def test_a_penalty_adds_its_gradient_and_a_constraint_has_the_last_word():
+    batch, model, state, objective = _setup(RAGGED)
+    remedied = objective._replace(
+        penalty=_half_length,
+        constraint=lambda params: jax.tree.map(
+            lambda p: jnp.clip(p, -0.5, 0.5), params
+        ),
+    )
+    probes = make_probes(model.cell, state.params["cell"], (6,), RAGGED.length)
+    weight = float(jnp.mean(batch.length.astype(jnp.float32))) / 40
+    for step, share in ((0, 0), (1, 1)):
+        started = state.replace(step=jnp.asarray(step))
+        plain, plain_metrics = _train(started, batch, objective)
+        after, metrics = _train(started, batch, remedied)
+        # p − 0.5 (share · g + 2 weight p), where plain is p − 0.5 g.
+        expected = jax.tree.map(
+            lambda p, q, share=share: jnp.clip(
+                p + share * (q - p) - weight * p, -0.5, 0.5
+            ),
+            state.params,
+            plain.params,
+        )
+        # Two float32 sums of a few terms near 1.
+        assert_trees_close(after.params, expected, atol=1e-6)
+        assert metrics["loss"] == plain_metrics["loss"]
+        penalty = _half_length(state.params, batch, 0)[0]
+        # The same sum, fused another way.
+        np.testing.assert_allclose(metrics["penalty"], penalty, rtol=1e-6)
+        probed, _, log_norms, _ = _jit(probe_train_step, remedied)(
+            started, batch, KEY, probes=probes
+        )
+        assert_trees_close(probed.params, after.params)
+        # Of the loss, also where the penalty alone is minimised.
+        assert jnp.all(jnp.isfinite(log_norms.hidden[:, 0]))
 
 
 @pytest.mark.parametrize("task", [RAGGED, tasks.copy_memory(2)], ids=str)
@@ -149,7 +195,7 @@ def test_probes_report_the_gradient_norms_of_each_sequence(task):
     batch, _, state, objective = _setup(task)
     cell, params = cells.lstm(task.input_size, 4), state.params
     probes = make_probes(cell, params["cell"], (6,), task.length)
-    _, _, log_norms = _jit(probe_train_step, objective)(
+    _, _, log_norms, _ = _jit(probe_train_step, objective)(
         state, batch, KEY, probes=probes
     )
     row = 1
@@ -264,7 +310,7 @@ def test_a_mesh_axis_changes_no_number_but_the_noise():
         functools.partial(step, axis_name="data"),
         mesh=mesh,
         in_specs=(whole, share, share),
-        out_specs=(whole, whole, share),
+        out_specs=(whole, whole, share, whole),
     )
     expected = jax.jit(step)(state, batch, probes)
     results = jax.jit(spread)(state, batch, probes)
