@@ -4,12 +4,10 @@ The report is one page that needs no other file and no network; it can be drawn 
 at any time, also while the run goes on.
 """
 
-import base64
-import html
 import json
 import math
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -17,9 +15,9 @@ from typing import Any
 from experiments import files, plots, run_dir
 from experiments.launch import Exit, format_value
 from experiments.options import Options as TrainOptions
+from experiments.page import document, image, table, text
 
 _MAX_EVENTS = 100
-_MAX_CELL = 2000  # characters shown of one entry
 _SPLITS = {"test": "test", "valid": "valid", "train": "train, one batch"}
 _STATUS_TEXT = {
     "done": "The run is done.",
@@ -83,29 +81,10 @@ def write_report(path: Path) -> Path:
         _environment(record),
         _events(path),
     ]
-    page = _page(path.resolve().name, "\n".join(sections))
     target = path / "report.html"
-    files.write_atomic(target, page.encode("utf-8", "backslashreplace"))
+    name = path.resolve().name
+    files.write_atomic(target, document(name, _STYLE, "\n".join(sections)))
     return target
-
-
-def _page(title: str, body: str) -> str:
-    """Puts the sections into a page that may load nothing at all."""
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{_text(title)}</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""
 
 
 def _heading(path: Path, run: plots.RunData) -> str:
@@ -113,10 +92,10 @@ def _heading(path: Path, run: plots.RunData) -> str:
     length = f", length {run.task['length']:,}" if "length" in run.task else ""
     words = _STATUS_TEXT.get(run.status, "")
     return (
-        f"<h1>{_text(path.resolve().name)}</h1>"
-        f'<p><span class="status {_text(run.status)}">{_text(run.status)}</span> · '
-        f"{_text(task)}{_text(length)}<br>"
-        f'<span class="soft">{_text(words)}</span></p>'
+        f"<h1>{text(path.resolve().name)}</h1>"
+        f'<p><span class="status {text(run.status)}">{text(run.status)}</span> · '
+        f"{text(task)}{text(length)}<br>"
+        f'<span class="soft">{text(words)}</span></p>'
     )
 
 
@@ -137,7 +116,7 @@ def _result(run: plots.RunData) -> str:
     ]
     baselines = [_number(run.task.get(name)) for name in columns.values()]
     head = ["", *(name.replace("_", " ") for name in columns)]
-    return f"<h2>Result</h2>{_table(head, [*rows, ['naive baseline', *baselines]])}"
+    return f"<h2>Result</h2>{table(head, [*rows, ['naive baseline', *baselines]])}"
 
 
 def _at_step(run: plots.RunData, split: str, label: str) -> str:
@@ -157,15 +136,11 @@ def _number(value: float | None) -> str:
 
 
 def _picture(picture: plots.Picture, drawn: dict[str, Path]) -> str:
-    title = f"<h2>{_text(picture.title)}</h2>"
+    title = f"<h2>{text(picture.title)}</h2>"
     if picture.name not in drawn:
-        return f'{title}<p class="soft">{_text(picture.absent)}</p>'
-    data = base64.b64encode(drawn[picture.name].read_bytes()).decode()
-    return (
-        f"{title}<p>{_text(picture.reading)}</p>"
-        f'<div class="scroll"><img alt="{_text(picture.title)}" '
-        f'src="data:image/png;base64,{data}"></div>'
-    )
+        return f'{title}<p class="soft">{text(picture.absent)}</p>'
+    shown = image(drawn[picture.name], picture.title)
+    return f'{title}<p>{text(picture.reading)}</p><div class="scroll">{shown}</div>'
 
 
 def _flags(path: Path) -> str:
@@ -181,18 +156,18 @@ def _flags(path: Path) -> str:
             for field in fields(TrainOptions)
             if (value := getattr(options, field.name)) != field.default
         ]
-        table = _table(["flag", "value", "default"], rows)
+        changed = table(["flag", "value", "default"], rows)
     except Exit as error:
-        table = f"<p>{_text(error)}</p>"
+        changed = f"<p>{text(error)}</p>"
     flagfile = shlex.quote(f"--flagfile={path / 'flags.txt'}")
     command = f"python -m experiments.train {flagfile} --run_dir=NEW"
     whole = (path / "flags.txt").read_text("utf-8", "replace")
     return (
-        f"<h2>Flags that differ from their defaults</h2>{table}"
+        f"<h2>Flags that differ from their defaults</h2>{changed}"
         "<p>These repeat the run, from a clone of the same revision:</p>"
-        f"<pre>{_text(command)}</pre>"
+        f"<pre>{text(command)}</pre>"
         "<details><summary>All of flags.txt</summary>"
-        f"<pre>{_text(whole)}</pre></details>"
+        f"<pre>{text(whole)}</pre></details>"
     )
 
 
@@ -200,7 +175,7 @@ def _environment(record: dict[str, Any]) -> str:
     """Lists what run.json says, except what other sections show."""
     kept = {k: v for k, v in record.items() if k not in ("status", "task", "result")}
     rows = [[name, _shown(value)] for name, value in _flattened(kept)]
-    return f"<h2>Versions and environment</h2>{_table(['entry', 'value'], rows)}"
+    return f"<h2>Versions and environment</h2>{table(['entry', 'value'], rows)}"
 
 
 def _flattened(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -228,23 +203,4 @@ def _events(path: Path) -> str:
         rows.append([_shown(event.get("time")), _shown(event.get("event")), words])
     left_out = len(events) - len(rows)
     note = f"<p>{left_out} earlier ones are in events.jsonl.</p>" if left_out else ""
-    return f"<h2>Events</h2>{note}{_table(['time', 'event', 'details'], rows)}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    if not rows:
-        return '<p class="soft">None.</p>'
-    top = "".join(f"<th>{_text(cell)}</th>" for cell in head)
-    lines = [
-        "".join(f"<td>{_text(cell[:_MAX_CELL])}</td>" for cell in row) for row in rows
-    ]
-    body = "".join(f"<tr>{line}</tr>" for line in lines)
-    return (
-        f'<div class="scroll"><table><thead><tr>{top}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
-
-
-def _text(value: Any) -> str:
-    """Returns text that HTML shows as it is, wherever it came from."""
-    return html.escape(str(value), quote=True)
+    return f"<h2>Events</h2>{note}{table(['time', 'event', 'details'], rows)}"

@@ -23,6 +23,7 @@ SMALL = (
     "--eval_every=4",
     "--save_every=5",
     "--gradient_every=3",
+    "--lag_sequences=2",
     "--log_every=1",
     "--keep_last=4",
     "--progress=none",

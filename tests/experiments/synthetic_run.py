@@ -37,7 +37,7 @@ def metric_rows(metric: str = "mean_squared_error") -> list[dict[str, Any]]:
         shown = loss if metric == "mean_squared_error" else 1 - loss
         for split in ("train", "valid"):
             row = {"step": step, "split": split, "loss": loss, metric: shown}
-            rows.append(row)
+            rows.append(row | ({"clip_rate": 0.5} if split == "train" else {}))
     rows.append(rows[-1] | {"split": "test"})
     return rows
 
@@ -60,6 +60,14 @@ def gradient_arrays(
         "log_norms": log_norms.astype(np.float32),
         "decay_rate": rates,
         "half_life": math.log(2) / -rates,
+        "decay_rates": rates[:, None, None] * np.array([1.5, 1.0, 0.5])
+        + np.zeros((len(parts), 1)),
+        "horizon": np.minimum(15.9 / -rates, num_steps - 1.0),
+        "clip_norms": np.stack([2 + rates, np.ones_like(rates)], axis=1),
+        "clip_cosine": np.full_like(rates, 0.8),
+        "lag_edges": np.array([0, 1, 10]),
+        "lag_shares": np.tile([0.5, 0.3, 0.2], (len(rates), 1)),
+        "lag_projections": np.tile([0.6, 0.6, -0.2], (len(rates), 1)),
     }
 
 

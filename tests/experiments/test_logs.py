@@ -81,18 +81,28 @@ def _log_norms(step: int) -> np.ndarray:
     return values
 
 
+def _measured(step: int, rate: float, half_life: float) -> dict:
+    return {
+        "log_norms": _log_norms(step),
+        "decay_rate": rate,
+        "half_life": half_life,
+        "lag_shares": [0.25, 0.75],
+    }
+
+
 def test_gradient_norms_return_as_written_up_to_the_resumed_step(
     tmp_path: Path,
 ) -> None:
     path, parts = tmp_path / "g.npz", ("hidden", "joint")
-    log = GradientLog(path, parts, 0)
+    log = GradientLog(path, parts, 0, lag_edges=(0, 1))
     log.save()
     assert not path.exists()
     for step in (0, 10, 20):
-        log.add(step, _log_norms(step), decay_rate=-0.1, half_life=math.nan)
+        log.add(step, _measured(step, -0.1, math.nan))
     log.save()
-    resumed = GradientLog(path, parts, 20)
-    resumed.add(20, _log_norms(21), decay_rate=-0.2, half_life=3.5)
+    resumed = GradientLog(path, parts, 20, lag_edges=(0, 1))
+    # What was not measured before the break is not known there.
+    resumed.add(20, _measured(21, -0.2, 3.5) | {"horizon": 7.0})
     resumed.save()
     arrays = read_gradient_norms(path)
     np.testing.assert_array_equal(arrays["steps"], [0, 10, 20])
@@ -100,6 +110,9 @@ def test_gradient_norms_return_as_written_up_to_the_resumed_step(
     np.testing.assert_array_equal(arrays["log_norms"][2], _log_norms(21))
     np.testing.assert_array_equal(arrays["half_life"], [np.nan, np.nan, 3.5])
     np.testing.assert_array_equal(arrays["decay_rate"], [-0.1, -0.1, -0.2])
+    np.testing.assert_array_equal(arrays["horizon"], [np.nan, np.nan, 7])
+    np.testing.assert_array_equal(arrays["lag_shares"], [[0.25, 0.75]] * 3)
+    assert arrays["lag_edges"].tolist() == [0, 1]
     assert arrays["log_norms"].dtype == np.float32
     assert arrays["parts"].tolist() == ["hidden", "joint"]
     assert arrays["quantiles"].tolist() == [0.1, 0.5, 0.9]
@@ -108,7 +121,7 @@ def test_gradient_norms_return_as_written_up_to_the_resumed_step(
 def test_a_damaged_record_is_an_error_that_names_the_file(tmp_path: Path) -> None:
     path = tmp_path / "g.npz"
     log = GradientLog(path, ("joint",), 0)
-    log.add(0, _log_norms(0)[:1], -0.1, 1.0)
+    log.add(0, _measured(0, -0.1, 1.0))
     log.save()
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(ValueError, match=r"g\.npz: not an intact record"):

@@ -21,7 +21,11 @@ from tests.experiments.synthetic_run import (
     write_run,
 )
 
-NAMES = ("training", "gradient_over_time", "gradient_channel", "decay_rate")
+NAMES = (
+    *("training", "gradient_over_time", "gradient_channel", "decay_rate"),
+    *("decay_rates", "lag_shares", "clipping"),
+)
+OLD = ("steps", "parts", "quantiles", "log_norms", "decay_rate", "half_life")
 
 
 def run_data(**changes: Any) -> RunData:
@@ -71,6 +75,11 @@ def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
     path = write_run(tmp_path / "run", arrays=gradient_arrays())
     first = {name: file.read_bytes() for name, file in draw_plots(path).items()}
     assert {n: f.read_bytes() for n, f in draw_plots(path).items()} == first
+
+
+def test_a_run_of_an_older_version_still_has_its_pictures(tmp_path: Path) -> None:
+    arrays = {name: gradient_arrays()[name] for name in OLD}
+    assert tuple(draw_plots(write_run(tmp_path / "run", arrays=arrays))) == NAMES[:4]
 
 
 def test_pictures_of_an_older_state_are_removed(tmp_path: Path) -> None:
@@ -324,11 +333,12 @@ def odd_arrays(kind: str) -> dict[str, np.ndarray] | None:
     arrays = gradient_arrays(num_steps=1 if kind == "one step" else 40)
     if kind in ("one measurement", "no measurement"):
         count = int(kind == "one measurement")
-        for name in ("steps", "log_norms", "decay_rate", "half_life"):
+        for name in arrays.keys() - {"parts", "quantiles", "lag_edges"}:
             arrays[name] = arrays[name][:count]
     if kind in ("all zero", "all nan"):
         arrays["log_norms"][:] = -np.inf if kind == "all zero" else np.nan
-        arrays["decay_rate"][:] = arrays["half_life"][:] = np.nan
+        for name in arrays.keys() - {*OLD[:4], "lag_edges", "clip_norms"}:
+            arrays[name][:] = np.nan
     if kind == "ends in nan":
         arrays["log_norms"][-2:] = np.nan
         arrays["decay_rate"][-2:] = arrays["half_life"][-2:] = np.nan
@@ -338,6 +348,7 @@ def odd_arrays(kind: str) -> dict[str, np.ndarray] | None:
         arrays["log_norms"][:, :, 2] = np.inf
     if kind == "one step":
         arrays["log_norms"][..., -1] = -np.inf
+        arrays["decay_rates"][:] = arrays["lag_shares"][:] = np.nan
     return arrays
 
 
@@ -346,12 +357,12 @@ def odd_arrays(kind: str) -> dict[str, np.ndarray] | None:
     [
         ("one measurement", {"training", "gradient_over_time", "decay_rate"}),
         ("no measurement", {"training"}),
-        ("all zero", {"training"}),
-        ("all nan", {"training"}),
+        ("all zero", {"training", "clipping"}),
+        ("all nan", {"training", "clipping"}),
         ("ends in nan", set(NAMES)),
         ("zeros between", set(NAMES)),
         ("overflow", set(NAMES)),
-        ("one step", {"training", "gradient_over_time", "decay_rate"}),
+        ("one step", {"training", "gradient_over_time", "decay_rate", "clipping"}),
     ],
 )
 def test_odd_gradients(kind: str, drawn: set[str], tmp_path: Path) -> None:
@@ -381,3 +392,43 @@ def test_odd_metrics(
 
 def test_a_run_that_never_began_has_no_picture(tmp_path: Path) -> None:
     assert draw_plots(tmp_path) == {}
+
+
+# --- Gradient flow while training -------------------------------------------------
+
+
+def test_the_spread_of_the_rate_is_a_band_around_the_median() -> None:
+    arrays = gradient_arrays()
+    figure = draw("decay_rates", run_data(gradients=arrays))
+    np.testing.assert_allclose(line(figure, "median sequence")[1], arrays["decay_rate"])
+    (band,) = figure.axes[0].collections
+    heights = np.asarray(band.get_paths()[0].vertices)[:, 1]
+    assert heights.min() == pytest.approx(1.5 * arrays["decay_rate"].min())
+    assert heights.max() == pytest.approx(0.5 * arrays["decay_rate"].max())
+    assert "middle 80% of the sequences" in texts(figure)
+    (horizon,) = figure.axes[1].lines
+    heights = np.asarray(horizon.get_ydata(), float)
+    np.testing.assert_allclose(heights, arrays["horizon"])
+
+
+def test_shares_by_lag_are_stacked_up_to_one() -> None:
+    figure = draw("lag_shares", run_data())
+    paths = [area.get_paths()[0] for area in figure.axes[0].collections]
+    tops = [np.asarray(path.vertices)[:, 1].max() for path in paths]
+    np.testing.assert_allclose(tops, [0.5, 0.8, 1.0])
+    assert texts(figure) == "lag 0 | lag 1 to 9 | lag 10 and more"
+
+
+def test_clipping_is_shown_by_length_direction_and_frequency() -> None:
+    arrays = gradient_arrays()
+    figure = draw("clipping", run_data(gradients=arrays))
+    before = line(figure, "norm before clipping")[1]
+    np.testing.assert_allclose(before, arrays["clip_norms"][:, 0])
+    rates = line(figure, "share of updates longer than --clip_norm", 1)
+    np.testing.assert_array_equal(rates, [STEPS, np.full(len(STEPS), 0.5)])
+    cosines = line(figure, "cosine of the angle between", 1)[1]
+    np.testing.assert_array_equal(cosines, arrays["clip_cosine"])
+    arrays["clip_norms"][:, 0] = 1
+    rows = [row | {"clip_rate": 0.0} for row in metric_rows()]
+    picture = next(p for p in PICTURES if p.name == "clipping")
+    assert picture.draw(run_data(gradients=arrays, rows=rows)) is None

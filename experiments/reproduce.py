@@ -1,0 +1,54 @@
+"""Repeats published and predicted results, and says whether they came out.
+
+Every study measures a few numbers and holds them against the bands that its flagfile
+states, which come from theory or from earlier measurements. Prints one line a number,
+keeps everything below --out_dir, and writes one page of it all, which needs no other
+file. A study that is repeated replaces its own part of the page. Ends with code 1
+where a number left its band or a study failed.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.launch import BAD_FLAG, Exit, flag, launch
+from experiments.names import STUDIES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Reproduce: which studies, how thoroughly, and where the page goes."""
+
+    figure: str = flag(
+        "",
+        "The study to run, or all of them.",
+        choices=("all", *STUDIES),
+        required=True,
+    )
+    full: bool = flag(
+        False, "Run larger and longer versions; the bands are the same ones."
+    )
+    out_dir: str = flag(
+        "runs/reproduce", "Folder of numbers, pictures and the page; made if missing."
+    )
+
+
+def main(options: Options) -> int:
+    """Runs the studies; returns 1 if any number left its band."""
+    folder = Path(options.out_dir).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Exit(BAD_FLAG, f"--out_dir={folder}: {error.strerror}") from error
+    # Jax takes a second to import, which a wrong flag need not wait.
+    from experiments import reproduction
+
+    names = STUDIES if options.figure == "all" else (options.figure,)
+    try:
+        failed = reproduction.run(names, folder, options.full)
+    except (OSError, ValueError) as error:
+        raise Exit(1, str(error)) from error
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    launch(main, Options, listings={"figures": STUDIES})

@@ -1,0 +1,24 @@
+from collections.abc import Iterator
+
+import jax
+import pytest
+from jax.experimental.compilation_cache.compilation_cache import reset_cache
+
+
+@pytest.fixture(scope="module")
+def kept_programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Compiles a program once for all runs of a module that need the same one."""
+    settings: dict[str, str | float | None] = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("programs")),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    _configure(settings)
+    yield
+    _configure(before)
+
+
+def _configure(settings: dict[str, str | float | None]) -> None:
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    reset_cache()

@@ -1,0 +1,262 @@
+"""Studies are judged against their flagfiles, and end on one page."""
+
+import ast
+import base64
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import bands, reproduce, reproduction
+from experiments.launch import launch, parse
+from experiments.names import STUDIES
+from experiments.studies import chaotic_lstm, curse_of_memory
+
+ROOT = Path(__file__).parents[2]
+STUDY_FILES = (ROOT / "experiments" / "studies").glob("*.py")
+FLAGFILES = sorted(bands.FLAGFILES.glob("*.flags"))
+FAST = "curse_of_memory"  # the study that runs here
+
+
+def run(*arguments: str) -> int:
+    """The exit code of the launcher in this process."""
+    return reproduce.main(parse(arguments, reproduce.Options))
+
+
+def broken(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Gives the fast study a flagfile with a band that its first number leaves."""
+    text = (bands.FLAGFILES / f"{FAST}.flags").read_text()
+    text, count = re.subn(r"(state_ratio_0_99 in) \[.*?\]", r"\1 [7, 8]", text)
+    assert count == 1
+    folder.mkdir()
+    (folder / f"{FAST}.flags").write_text(text)
+    monkeypatch.setattr(bands, "FLAGFILES", folder)
+
+
+def test_a_study_passes_then_leaves_a_broken_band(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "out"
+    assert run(f"--figure={FAST}", f"--out_dir={out}") == 0
+    printed = capsys.readouterr().out
+    expected = bands.read_header(bands.FLAGFILES / f"{FAST}.flags").bands
+    for band in expected:
+        line = rf"^  PASS  {band.name} +\S+  \[{band.low:g}, {band.high:g}\]$"
+        assert re.search(line, printed, re.MULTILINE), band.name
+    assert "FAIL" not in printed
+    record = json.loads((out / FAST / "result.json").read_text())
+    assert record["passed"] is True
+    page = (out / "index.html").read_text()
+    check_page(page, out, record)
+    assert ">FAIL<" not in page
+
+    broken(monkeypatch, tmp_path / "flagfiles")
+    assert run(f"--figure={FAST}", f"--out_dir={out}") == 1
+    assert re.search(r"FAIL  state_ratio_0_99 .*\[7, 8\]", capsys.readouterr().out)
+    page = (out / "index.html").read_text()
+    assert page.count(">FAIL<") == 2  # above and in the study's own table
+    assert page.count("<section") == 1
+    assert len(json.loads((out / "results.json").read_text())) == 1
+
+
+def check_page(page: str, out: Path, record: dict) -> None:
+    """The page holds its pictures and loads nothing."""
+    bare = re.sub('base64,[^"]*', "", page)
+    assert not re.search(r"https?:|//[a-z]|@import|url\(", bare)
+    assert not re.search(r"<(script|link|iframe|object)", bare)
+    pictures = re.findall('src="data:image/png;base64,([^"]*)"', page)
+    assert len(pictures) == len(record["pictures"]) >= 1
+    for data, picture in zip(pictures, record["pictures"], strict=True):
+        file = out / FAST / picture["file"]
+        assert base64.b64decode(data) == file.read_bytes()
+        assert picture["caption"][:40] in page
+    for row in record["values"]:
+        assert page.count(f">{row['name']}</code>") == 2
+
+
+def test_an_error_or_an_interrupt_keeps_what_was_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(folder: Path, full: bool) -> None:
+        raise ValueError(f"<no numbers> {full}")
+
+    def interrupt(folder: Path, full: bool) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(curse_of_memory, "measure", fail)
+    assert run(f"--figure={FAST}", f"--out_dir={tmp_path}", "--full") == 1
+    page = (tmp_path / "index.html").read_text()
+    assert "ValueError: &lt;no numbers&gt; True" in page
+    assert "ended in an error" in page
+
+    monkeypatch.setattr(chaotic_lstm, "measure", interrupt)
+    arguments = ["reproduce", "--figure=chaotic_lstm", f"--out_dir={tmp_path}"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as stopped:
+        launch(reproduce.main, reproduce.Options)
+    assert stopped.value.code == 130
+    assert json.loads((tmp_path / FAST / "result.json").read_text())["error"]
+    assert (tmp_path / "index.html").read_text() == page
+    assert not (tmp_path / "chaotic_lstm" / "result.json").exists()
+
+
+def test_all_goes_on_after_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(folder: Path, full: bool) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(chaotic_lstm, "measure", fail)
+    monkeypatch.setattr(curse_of_memory, "measure", fail)
+    monkeypatch.setattr(reproduce, "STUDIES", (FAST, "chaotic_lstm"))
+    assert run("--figure=all", f"--out_dir={tmp_path}") == 1
+    records = json.loads((tmp_path / "results.json").read_text())
+    assert {record["figure"] for record in records} == {FAST, "chaotic_lstm"}
+
+
+def test_a_damaged_result_is_named_and_made_anew(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / FAST).mkdir()
+    (tmp_path / FAST / "result.json").write_text('{"figure": ')
+    assert reproduction.read_records(tmp_path) == []
+    assert f"{FAST}/result.json: damaged" in capsys.readouterr().err
+    monkeypatch.setattr(curse_of_memory, "measure", lambda folder, full: 1 / 0)
+    assert run(f"--figure={FAST}", f"--out_dir={tmp_path}") == 1
+    assert len(reproduction.read_records(tmp_path)) == 1
+
+
+def test_judging() -> None:
+    expected = [
+        bands.Band("inside", 1.0, 2.0, "why"),
+        bands.Band("edge", 1.0, 2.0, ""),
+        bands.Band("outside", 1.0, 2.0, ""),
+        bands.Band("no_number", 1.0, 2.0, ""),
+        bands.Band("absent", -1.0, 2.0, ""),
+    ]
+    values = {
+        "extra": 5.0,
+        "outside": 2.1,
+        "inside": 1.5,
+        "edge": 2.0,
+        "no_number": float("nan"),
+    }
+    rows = reproduction.judge(values, expected)
+    assert [(row["name"], row["passed"]) for row in rows] == [
+        ("inside", True),
+        ("edge", True),
+        ("outside", False),
+        ("no_number", False),
+        ("absent", False),
+        ("extra", None),
+    ]
+
+
+def test_every_study_has_a_module_and_a_flagfile() -> None:
+    modules = {path.stem for path in STUDY_FILES} - {"__init__"}
+    assert modules == set(STUDIES)
+    assert len(STUDIES) == len(modules)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_flagfile_of_a_study(name: str) -> None:
+    path = bands.FLAGFILES / f"{name}.flags"
+    header = bands.read_header(path)
+    assert header.question.endswith("?")
+    command = f"python -m experiments.reproduce --flagfile=experiments/flagfiles/{name}"
+    assert header.command == f"{command}.flags"
+    assert "2 CPU cores" in header.cost
+    assert all(band.why for band in header.bands)
+    options = parse([f"--flagfile={path}"], reproduce.Options)
+    assert options == reproduce.Options(figure=name)
+    tree = ast.parse((ROOT / "experiments" / "studies" / f"{name}.py").read_text())
+    public = {n.name for n in tree.body if isinstance(n, ast.FunctionDef)}
+    assert {name for name in public if not name.startswith("_")} == {"measure"}
+
+
+@pytest.mark.parametrize("path", FLAGFILES, ids=lambda path: path.name)
+def test_one_parser_reads_every_flagfile(path: Path) -> None:
+    header = bands.read_header(path)
+    assert all(header)
+    assert "\n" not in header.source
+    assert "  " not in header.source
+
+
+def test_the_bands_of_a_training_flagfile() -> None:
+    header = bands.read_header(bands.FLAGFILES / "adding_lstm.flags")
+    (band,) = header.bands
+    assert band[:3] == ("test_mean_squared_error", 0.0, 0.005)
+    assert band.why == "a constant guess has 1/6 = 0.1667."
+    assert header.source.endswith("Unitary evolution recurrent neural networks.")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("# Question: a\n# Source: b\n", "`# Command: ...`"),
+        ("x in [1, 2", "NAME in \\[low, high\\]; why"),
+        ("x is 1", "NAME in"),
+        ("x in [2, 1]; y", "in order"),
+        ("x in [0, inf]; y", "finite"),
+        ("x in [0, one]; y", "NAME in"),
+        ("x in [0, 1]; y\n# Expected: x in [0, 2]; z", "two bands for x"),
+    ],
+)
+def test_a_bad_header_is_refused(text: str, words: str, tmp_path: Path) -> None:
+    if not text.startswith("#"):
+        head = "# Question: a?\n# Source: b\n# Command: c\n# Cost: d\n# Expected: "
+        text = head + text
+    path = tmp_path / "bad.flags"
+    path.write_text(text + "\n\n# Cost: not in the header\n")
+    with pytest.raises(ValueError, match=f"bad.flags: .*{words}"):
+        bands.read_header(path)
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    code = (
+        "import atexit, runpy, sys;"
+        "atexit.register(lambda: print('jax' in sys.modules));"
+        f"sys.argv[1:] = {arguments!r};"
+        "runpy.run_module('experiments.reproduce', run_name='__main__', alter_sys=True)"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONWARNINGS": "error"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_wrong_flags_answer_without_jax(tmp_path: Path) -> None:
+    unknown = command("--figure=curse_of_memori")
+    assert unknown.returncode == 2
+    assert unknown.stderr.count("\n") == 1
+    assert "did you mean curse_of_memory?" in unknown.stderr
+    assert all(name in unknown.stderr for name in ("all", *STUDIES))
+    missing = command()
+    assert missing.returncode == 2
+    assert "--figure: required" in missing.stderr
+    (tmp_path / "file").write_text("")
+    blocked = command(f"--figure={FAST}", f"--out_dir={tmp_path / 'file'}")
+    assert blocked.returncode == 2
+    assert "--out_dir" in blocked.stderr
+    for done in (unknown, missing, blocked):
+        assert done.stdout == "False\n"
+
+
+def test_help_and_list_answer_without_jax() -> None:
+    shown = command("--help")
+    assert shown.returncode == 0
+    assert all(f"--{name}: " in shown.stdout for name in ("figure", "full", "out_dir"))
+    listed = command("--list=figures")
+    assert listed.stdout == f"figures: {' '.join(STUDIES)}\nFalse\n"
