@@ -1,9 +1,22 @@
 """Strict settings for the whole suite, in force before the first test module."""
 
+import gc
 import os
+from importlib.metadata import version
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+# Most of the suite's time goes into the compilation of small programs. The older
+# emitters of loops, all into one module, need half of it. LLVM optimises what they emit
+# as ever, and programs need the same memory, to a few hundred bytes. For the compiler
+# as a user has it: `XLA_FLAGS= make test`. Flags that are not known end the process, so
+# these are for the version that knows them.
+if version("jaxlib").startswith("0.10."):
+    os.environ.setdefault(
+        "XLA_FLAGS",
+        "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
+    )
 
 import jax
 import pytest
@@ -16,6 +29,12 @@ install_import_hook("seqjax", "tests.typecheck.check").__enter__()
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+def pytest_collection_finish() -> None:
+    """Spares the garbage collector what all frameworks together have imported."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -90,5 +90,6 @@ def _picture(
         "Which cell still knows the first word",
         "Solved means that 95 % of new sentences are answered right after 400 training "
         "steps at most. Not the kind of cell decides here, but how much of the first "
-        "gradients arrives at the first word: the slope times the length.",
+        "gradients arrives at the first word: the slope times the length. In most runs "
+        "that were solved the slope ends near zero or above.",
     )

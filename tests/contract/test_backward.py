@@ -1,6 +1,7 @@
 """The backward pass of affine cells against plain autodiff of the same scan."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +36,7 @@ def gradients(cell, options):
     shapes = jax.eval_shape(lambda: unroll(cell, params, xs, carry, **options))
     weights = random_like(shapes, seed=5)
 
+    @functools.cache
     def run(method):
         def loss(params, carry, xs):
             results = unroll(cell, params, xs, carry, method=method, **options)
@@ -43,6 +45,12 @@ def gradients(cell, options):
         return jax.jit(jax.value_and_grad(loss, (0, 1, 2)))(params, carry, xs)
 
     return run
+
+
+@functools.cache
+def named_gradients(name, options):
+    """Shares the plain scan among the methods that are compared with it."""
+    return gradients(make(name, dtype=jnp.float64), OPTIONS[options])
 
 
 def assert_equal_gradients(run, method):
@@ -60,15 +68,14 @@ def assert_equal_gradients(run, method):
     [("plain", "auto"), ("backwards", "auto"), ("every carry", "checkpoint")],
 )
 def test_every_cell(name, options, method):
-    cell = make(name, dtype=jnp.float64)
-    assert_equal_gradients(gradients(cell, OPTIONS[options]), method)
+    assert_equal_gradients(named_gradients(name, options), method)
 
 
-@pytest.mark.parametrize("options", OPTIONS)
+# The last mark varies slowest: the methods of one set of options follow one another.
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("options", OPTIONS)
 def test_every_option(options, method):
-    cell = make("lstm_every_option", dtype=jnp.float64)
-    assert_equal_gradients(gradients(cell, OPTIONS[options]), method)
+    assert_equal_gradients(named_gradients("lstm_every_option", options), method)
 
 
 @pytest.mark.parametrize("method", ["auto", "checkpoint"])
