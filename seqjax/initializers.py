@@ -100,7 +100,14 @@ def orthogonal(gain: float = 1.0) -> Initializer:
 
     def init(key: Key, shape: tuple[int, ...], dtype: DType) -> Array:
         wide = jnp.float64 if dtype == jnp.float64 else jnp.float32
-        return draw(key, shape, wide).astype(dtype)
+
+        # jaxlib on CPU: two batched QR factorisations at once, as of the gates of
+        # several networks, may wait for each other's threads for ever.
+        @jax.custom_batching.sequential_vmap
+        def one(key: Key) -> Array:
+            return draw(key, shape, wide).astype(dtype)
+
+        return one(key)
 
     return init
 
