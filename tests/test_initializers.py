@@ -5,6 +5,8 @@ every block compared here is the block that their equations use.
 """
 
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -396,3 +398,16 @@ def test_errors_name_the_argument_and_the_remedy():
     for value in (math.inf, math.nan):
         with pytest.raises(ValueError, match=r"^gain: expected a finite number, got"):
             identity(value)
+
+
+def test_gates_of_several_networks_are_drawn_without_a_standstill():
+    # Batched QR factorisations of several gates at once stop jaxlib for ever on two
+    # cores, within 400 calls; in a process of its own, since nothing else ends that.
+    program = """
+import jax
+from seqjax import cells
+init = jax.jit(jax.vmap(cells.lstm(10, 64).init))
+for seed in range(400):
+    jax.block_until_ready(init(jax.random.split(jax.random.key(seed), 4)))
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
