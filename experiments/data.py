@@ -8,10 +8,10 @@ SHA-256. A file that is already there and intact is left alone.
 from dataclasses import dataclass
 from pathlib import Path
 
+from experiments.common.launch import Exit, flag, launch
 from experiments.datasets import mnist
 from experiments.datasets.catalogue import DATASETS, DataError, default_data_dir
 from experiments.datasets.fetch import fetch, file_states
-from experiments.launch import Exit, flag, launch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,9 @@ Prints one row as in metrics.jsonl, and writes nothing.
 import dataclasses
 from pathlib import Path
 
-from experiments import run_dir
-from experiments.files import json_line
-from experiments.launch import flag, launch
+from experiments.common.files import json_line
+from experiments.common.launch import flag, launch
+from experiments.runs import run_dir
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,8 +54,8 @@ def main(options: Options) -> None:
     }
     run_options = dataclasses.replace(run_dir.read_options(path), **changed)
     # From here on jax is needed, which takes more than a second to import.
-    from experiments import loop, training_state
-    from experiments.checkpoints import Checkpoints
+    from experiments.runs import loop, training_state
+    from experiments.runs.checkpoints import Checkpoints
 
     programs = loop.build(run_options)
     step, training = training_state.choose(

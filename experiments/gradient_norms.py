@@ -9,8 +9,8 @@ and pictures, and prints a table.
 
 import dataclasses
 
-from experiments.launch import flag, launch
-from experiments.subject_flags import InputFlags, OutputFlags, SubjectFlags
+from experiments.common.launch import flag, launch
+from experiments.laboratory.subject_flags import InputFlags, OutputFlags, SubjectFlags
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,8 +42,8 @@ class Options(SubjectFlags, InputFlags, OutputFlags):
 def main(options: Options) -> None:
     """Measures, prints and writes."""
     # From here on jax is needed, which takes more than a second to import.
-    from experiments.norm_curves import report
-    from experiments.out_dir import OutDir
+    from experiments.common.out_dir import OutDir
+    from experiments.laboratory.norm_curves import report
 
     folder = OutDir(options, "gradient_norms")
     report(options, options, options.loss, options.num_anchors, folder)

@@ -8,8 +8,8 @@ lyapunov.npz, .jsonl and pictures, and prints a table.
 
 import dataclasses
 
-from experiments.launch import flag, launch
-from experiments.subject_flags import InputFlags, OutputFlags, SubjectFlags
+from experiments.common.launch import flag, launch
+from experiments.laboratory.subject_flags import InputFlags, OutputFlags, SubjectFlags
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,8 +49,8 @@ class Options(SubjectFlags, InputFlags, OutputFlags):
 def main(options: Options) -> None:
     """Measures, prints and writes."""
     # From here on jax is needed, which takes more than a second to import.
-    from experiments.lyapunov_spectra import Plan, report
-    from experiments.out_dir import OutDir
+    from experiments.common.out_dir import OutDir
+    from experiments.laboratory.lyapunov_spectra import Plan, report
 
     plan = Plan(options.num_exponents, options.qr_every, options.product_length)
     report(options, options, plan, OutDir(options, "lyapunov"))

@@ -8,11 +8,11 @@ in. Writes phase.npz, .jsonl and a picture.
 
 import dataclasses
 
-from experiments.flag_groups import refuse
-from experiments.launch import flag, launch
-from experiments.names import CELLS
-from experiments.phase_axes import AXES, parse_axis
-from experiments.subject_flags import (
+from experiments.common.flag_groups import refuse
+from experiments.common.launch import flag, launch
+from experiments.common.names import CELLS
+from experiments.laboratory.phase_axes import AXES, parse_axis
+from experiments.laboratory.subject_flags import (
     ALL_INITS,
     GAUSSIAN,
     InputFlags,
@@ -81,8 +81,8 @@ class Options(NetworkFlags, InputFlags, OutputFlags):
 def main(options: Options) -> None:
     """Measures and writes."""
     # From here on jax is needed, which takes more than a second to import.
-    from experiments.out_dir import OutDir
-    from experiments.phase_grid import Plan, report
+    from experiments.common.out_dir import OutDir
+    from experiments.laboratory.phase_grid import Plan, report
 
     plan = Plan(
         cell=options.cell,

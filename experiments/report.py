@@ -7,7 +7,7 @@ time, also while the run goes on.
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.launch import BAD_FLAG, Exit, flag, launch
+from experiments.common.launch import BAD_FLAG, Exit, flag, launch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ def main(options: Options) -> int:
     if not (path / "flags.txt").is_file():
         raise Exit(BAD_FLAG, f"--run_dir={path}: holds no run (no flags.txt)")
     # Matplotlib takes a second to import, which a wrong flag need not wait.
-    from experiments.report_page import write_report
+    from experiments.reports.report_page import write_report
 
     try:
         print(write_report(path))

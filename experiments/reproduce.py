@@ -7,11 +7,13 @@ file. A study that is repeated replaces its own part of the page. Ends with code
 where a number left its band or a study failed.
 """
 
+import signal
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.launch import BAD_FLAG, Exit, flag, launch
-from experiments.names import STUDIES
+from experiments.common.launch import BAD_FLAG, Exit, flag, launch
+from experiments.common.names import STUDIES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +42,13 @@ def main(options: Options) -> int:
     except OSError as error:
         raise Exit(BAD_FLAG, f"--out_dir={folder}: {error.strerror}") from error
     # Jax takes a second to import, which a wrong flag need not wait.
-    from experiments import reproduction
+    from experiments.reproduction import runner
 
+    # As Ctrl-C does, which lets a study end the training runs that it started.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     names = STUDIES if options.figure == "all" else (options.figure,)
     try:
-        failed = reproduction.run(names, folder, options.full)
+        failed = runner.run(names, folder, options.full)
     except (OSError, ValueError) as error:
         raise Exit(1, str(error)) from error
     return 1 if failed else 0

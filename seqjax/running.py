@@ -92,15 +92,18 @@ def run(
     Returns:
         The final carry or all carries, and the outputs, laid out like `xs`.
     """
-    restarts = swap_time(resets, plan.batched)
-    if restarts is None or plan.resets is None:
-        restarts = plan.resets if restarts is None else restarts
-    else:
-        restarts = jnp.logical_or(restarts, plan.resets)
-    plan = dataclasses.replace(plan, reverse=plan.reverse != reverse, resets=restarts)
+    resets = either_reset(plan.resets, swap_time(resets, plan.batched))
+    plan = dataclasses.replace(plan, reverse=plan.reverse != reverse, resets=resets)
     if cell.sequence is not None:
         return cell.sequence(functools.partial(run, plan), params, start, xs, key)
     return _scan_steps(plan, cell, params, start, xs, key)
+
+
+def either_reset(a: Array | None, b: Array | None) -> Array | None:
+    """Returns where one of two masks or both start anew; None is a mask of False."""
+    if a is None or b is None:
+        return b if a is None else a
+    return jnp.logical_or(a, b)
 
 
 def _scan_steps(

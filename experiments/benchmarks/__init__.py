@@ -23,9 +23,9 @@ import os
 import sys
 from pathlib import Path
 
-from experiments import files
 from experiments.benchmarks.options import PEERS, Options, Plan
-from experiments.launch import BAD_FLAG, Exit
+from experiments.common import files
+from experiments.common.launch import BAD_FLAG, Exit
 
 
 def main(options: Options) -> None:

@@ -2,7 +2,7 @@
 
 from experiments.benchmarks import main
 from experiments.benchmarks.options import Options
-from experiments.launch import launch
+from experiments.common.launch import launch
 
 if __name__ == "__main__":
     launch(main, Options)

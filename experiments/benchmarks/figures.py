@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from experiments import style
 from experiments.benchmarks.compare import Row
 from experiments.benchmarks.options import METHODS
 from experiments.benchmarks.peers import seqjax_name
 from experiments.benchmarks.tables import machine_line
+from experiments.pictures import style
 
 # Colour, marker, fill.
 _LOOKS = {

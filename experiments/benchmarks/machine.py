@@ -8,8 +8,8 @@ from typing import Any
 
 import jax
 
-from experiments import environment
 from experiments.benchmarks.options import PEERS, Plan
+from experiments.common import environment
 
 
 def configure(plan: Plan) -> None:

@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from experiments.launch import flag
-from experiments.names import METHODS, PRODUCT_DTYPES
+from experiments.common.launch import flag
+from experiments.common.names import METHODS, PRODUCT_DTYPES
 
 # The package that holds each peer.
 PEERS = {

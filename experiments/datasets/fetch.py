@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from experiments import files
+from experiments.common import files
 from experiments.datasets.catalogue import DATASETS, DataError, Dataset, Member
 
 FileState = Literal["intact", "missing", "damaged"]

@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from numpy.typing import ArrayLike
 
-from experiments import style
+from experiments.pictures import style
 
 QUANTILES = (0.1, 0.5, 0.9)
 _AXIS_NAMES = {"time": "time t (steps)", "lag": "lag (steps back from the loss)"}

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
-from experiments import style
+from experiments.pictures import style
 
 _NAMES = {
     "renormalised": "renormalised adjoint",

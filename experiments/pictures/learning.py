@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from numpy.typing import ArrayLike
 
-from experiments import style
+from experiments.pictures import style
 
 _DASHES = ((0, (5, 3)), ":", (0, (5, 2, 1, 2)))  # of marked heights, at most three
 

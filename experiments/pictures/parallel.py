@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from numpy.typing import ArrayLike
 
-from experiments import style
+from experiments.pictures import style
 
 _TOP = 1e6  # a change that says no more than that the guess was far off
 

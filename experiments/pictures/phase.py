@@ -12,7 +12,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from experiments import style
+from experiments.pictures import style
 
 _MAX_COLUMNS = 4
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from numpy.typing import ArrayLike
 
-from experiments import style
+from experiments.pictures import style
 
 _MAX_COLUMNS = 4
 _SHARES = (100, 90, 50, 10, 0)  # quantiles of the singular values, percent

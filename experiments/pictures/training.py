@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from numpy.typing import ArrayLike
 
-from experiments import style
+from experiments.pictures import style
 
 
 class Trajectory(NamedTuple):

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import style, systems
+from experiments.pictures import style
 from experiments.pictures.phase import draw_attractors, draw_bifurcation
-from experiments.study import Picture, Result
+from experiments.studies.kit import systems
+from experiments.studies.kit.study import Picture, Result
 from seqjax import cells, unroll
 from seqjax.gradients.lyapunov import (
     kaplan_yorke_dimension,

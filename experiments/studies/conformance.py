@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from experiments import style, systems
+from experiments.pictures import style
 from experiments.pictures.rates import draw_errors
-from experiments.study import Picture, Result
+from experiments.studies.kit import systems
+from experiments.studies.kit.study import Picture, Result
 from seqjax import Cell, cells, tasks, unroll
 from seqjax.gradients import log_gradient_norms, log_tangent_norms, truncation_error
 from seqjax.gradients.estimators import bptt_gradient

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from experiments import style
-from experiments.learning import summarise
+from experiments.pictures import style
 from experiments.pictures.learning import Curve, Panel, draw_learning
-from experiments.study import Picture, Result
-from experiments.training_runs import train
+from experiments.studies.kit.learning import summarise
+from experiments.studies.kit.study import Picture, Result
+from experiments.studies.kit.training_runs import train
 
 _PUBLISHED = 0.0204
 _FLAGS = {

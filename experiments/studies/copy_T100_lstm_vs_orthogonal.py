@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from experiments import style
-from experiments.learning import first_step, summarise
+from experiments.pictures import style
 from experiments.pictures.learning import Curve, Panel, draw_learning
-from experiments.study import Picture, Result
-from experiments.training_runs import train
+from experiments.studies.kit.learning import first_step, summarise
+from experiments.studies.kit.study import Picture, Result
+from experiments.studies.kit.training_runs import train
 
 _CELLS: dict[str, dict[str, Any]] = {
     "lstm": {"cell": "lstm", "hidden_size": 68},

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import style
+from experiments.pictures import style
 from experiments.pictures.memory import draw_sensitivity
-from experiments.study import Picture, Result
+from experiments.studies.kit.study import Picture, Result
 from seqjax import cells, unroll
 from seqjax.gradients.theory import CurseOfMemory, curse_of_memory
 

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import style
+from experiments.pictures import style
 from experiments.pictures.curves import draw_log_norms
-from experiments.study import Picture, Result
+from experiments.studies.kit.study import Picture, Result
 from seqjax import cells, initializers
 from seqjax.cell import Cell
 from seqjax.gradients import log_tangent_norms

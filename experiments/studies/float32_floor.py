@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import style
+from experiments.pictures import style
 from experiments.pictures.floors import draw_floors
-from experiments.study import Picture, Result
+from experiments.studies.kit.study import Picture, Result
 from seqjax import cells
 from seqjax.cell import Cell
 from seqjax.cells.lstm import LSTMCarry, LSTMParams

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from experiments import style
-from experiments.learning import first_step, summarise
+from experiments.pictures import style
 from experiments.pictures.learning import Curve, Panel, draw_learning
-from experiments.plots import RunData
-from experiments.study import Picture, Result
-from experiments.training_runs import train
+from experiments.reports.plots import RunData
+from experiments.studies.kit.learning import first_step, summarise
+from experiments.studies.kit.study import Picture, Result
+from experiments.studies.kit.training_runs import train
 
 _FLOSSED, _SOLVED = 300, 0.9
 _KINDS: dict[str, dict[str, Any]] = {

@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import style
-from experiments.curves import fit, terminal_norms
+from experiments.pictures import style
 from experiments.pictures.curves import by_lag, draw_log_norms
 from experiments.pictures.rates import draw_half_lives
-from experiments.study import Picture, Result
+from experiments.studies.kit.curves import fit, terminal_norms
+from experiments.studies.kit.study import Picture, Result
 from seqjax import cells
 from seqjax.cell import Cell
 from seqjax.gradients import decay_rate

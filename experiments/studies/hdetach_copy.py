@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import style
-from experiments.curves import fit
-from experiments.learning import summarise
+from experiments.pictures import style
 from experiments.pictures.curves import by_lag, draw_log_norms
 from experiments.pictures.learning import Curve, Panel, draw_learning
-from experiments.plots import RunData
-from experiments.study import Picture, Result
-from experiments.training_runs import train
+from experiments.reports.plots import RunData
+from experiments.studies.kit.curves import fit
+from experiments.studies.kit.learning import summarise
+from experiments.studies.kit.study import Picture, Result
+from experiments.studies.kit.training_runs import train
 from seqjax import cells, tasks, unroll
 from seqjax.cell import Cell
 from seqjax.combinators import h_detach

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import style
-from experiments.curves import fit, terminal_norms, uniform
+from experiments.pictures import style
 from experiments.pictures.curves import by_lag, draw_log_norms
-from experiments.study import Picture, Result
+from experiments.studies.kit.curves import fit, terminal_norms, uniform
+from experiments.studies.kit.study import Picture, Result
 from seqjax import cells, initializers, tasks
 from seqjax.cell import Cell
 from seqjax.gradients import decay_rate
@@ -23,6 +23,7 @@ _LABELS = {
     "tanh_gaussian": "tanh, Gaussian",
     "tanh_orthogonal": "tanh, orthogonal",
     "irnn": "ReLU, identity",
+    "exprnn": "modReLU, orthogonal (expRNN)",
     "gru": "GRU",
     "lstm_bias_1": "LSTM, forget bias 1",
     "lstm_chrono": "LSTM, chrono",
@@ -71,6 +72,7 @@ def _cells() -> dict[str, Cell[Any, Any]]:
         "tanh_gaussian": elman(**options | {"recurrent_kernel_init": gaussian}),
         "tanh_orthogonal": elman(**options | {"recurrent_kernel_init": orthogonal}),
         "irnn": cells.irnn(2, _SIZE),
+        "exprnn": cells.exprnn(2, _SIZE),
         "gru": cells.gru(2, _SIZE, **options),
         "lstm_bias_1": cells.lstm(2, _SIZE, forget_bias=1.0, **options),
         "lstm_chrono": cells.lstm(2, _SIZE, max_lag=_LENGTH, **options),

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments import files, style
-from experiments.learning import Summary, summarise
+from experiments.common import files
+from experiments.pictures import style
 from experiments.pictures.training import Score, draw_scoreboard
-from experiments.study import Picture, Result
-from experiments.training_runs import train
+from experiments.studies.kit.learning import Summary, summarise
+from experiments.studies.kit.study import Picture, Result
+from experiments.studies.kit.training_runs import train
 
 _SOLVED = 0.95
 _LABELS = {"elman": "tanh", "gru": "GRU", "lstm": "LSTM", "chrono": "LSTM, chrono"}

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import style
+from experiments.pictures import style
 from experiments.pictures.parallel import draw_newton_errors, draw_newton_iterations
-from experiments.study import Picture, Result
+from experiments.studies.kit.study import Picture, Result
 from seqjax import cells, newton_unroll, unroll
 from seqjax.gradients.lyapunov import lyapunov_exponents
 

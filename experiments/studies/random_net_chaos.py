@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import style, systems
+from experiments.pictures import style
 from experiments.pictures.spectra import draw_exponent_curves, draw_lyapunov_spectra
-from experiments.study import Picture, Result
+from experiments.studies.kit import systems
+from experiments.studies.kit.study import Picture, Result
 from seqjax.gradients.lyapunov import (
     kaplan_yorke_dimension,
     lyapunov_exponents,

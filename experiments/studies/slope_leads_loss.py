@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import style
-from experiments.learning import Lead, measure_lead, rates_of
+from experiments.pictures import style
 from experiments.pictures.training import Trajectory, draw_lead
-from experiments.plots import RunData
-from experiments.study import Picture, Result
-from experiments.training_runs import train
+from experiments.reports.plots import RunData
+from experiments.studies.kit.learning import Lead, measure_lead, rates_of
+from experiments.studies.kit.study import Picture, Result
+from experiments.studies.kit.training_runs import train
 
 _LEARNT = 0.10
 _FLAGS = {

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import style
-from experiments.curves import uniform
+from experiments.pictures import style
 from experiments.pictures.rates import draw_lost_shares
-from experiments.study import Picture, Result
+from experiments.studies.kit.curves import uniform
+from experiments.studies.kit.study import Picture, Result
 from seqjax import cells, initializers, tasks
 from seqjax.cell import Cell
 from seqjax.gradients import gradient_shares, truncation_error

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import style
-from experiments.learning import first_step, rates_of, summarise
+from experiments.pictures import style
 from experiments.pictures.learning import Curve, Panel, draw_learning
-from experiments.study import Picture, Result
-from experiments.training_runs import train
+from experiments.studies.kit.learning import first_step, rates_of, summarise
+from experiments.studies.kit.study import Picture, Result
+from experiments.studies.kit.training_runs import train
 
 _SOLVED, _BATCH = 0.99, 50
 _FLAGS = {

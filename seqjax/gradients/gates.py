@@ -133,7 +133,7 @@ def path_split(
         crossing = jax.tree.map(jnp.zeros_like, pulled.direction)._replace(
             hidden=pulled.direction.hidden
         )
-        rest, crossing = with_source(rest, crossing, pulled.high + pulled.low)
+        rest, crossing = with_source(rest, crossing, pulled.logarithm)
         rest = rest._replace(direction=jax.tree.map(jnp.add, rest.direction, crossing))
         alone = pulled._replace(
             direction=pulled.direction._replace(
@@ -150,7 +150,7 @@ def path_split(
 
 def _split(alone: Scaled, rest: Scaled) -> PathSplit:
     """Compares the cell parts of two cotangents at the larger of their scales."""
-    scale, rest_scale = alone.high + alone.low, rest.high + rest.low
+    scale, rest_scale = alone.logarithm, rest.logarithm
     common = jnp.maximum(scale, rest_scale)
     through_cell = times_exp(alone.direction.cell, scale, common)
     through_hidden = times_exp(rest.direction.cell, rest_scale, common)

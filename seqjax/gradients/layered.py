@@ -23,7 +23,7 @@ from seqjax.gradients.scaled import (
     nothing,
     with_source,
 )
-from seqjax.running import Start
+from seqjax.running import Start, either_reset
 
 
 def layered_log_norms(
@@ -173,8 +173,7 @@ def _follow(
     resets: Array | None = None,
 ) -> tuple[PyTree, PyTree]:
     """`seqjax.running.run` for one sequence, which tells of every run it makes."""
-    if around.resets is not None:
-        resets = around.resets if resets is None else resets | around.resets
+    resets = either_reset(around.resets, resets)
     around = around._replace(reverse=around.reverse != reverse, resets=resets)
     if cell.sequence is not None:
         return cell.sequence(functools.partial(_follow, around), params, start, xs, key)

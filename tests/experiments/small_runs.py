@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from experiments.checkpoints import Checkpoints
-from experiments.launch import parse
-from experiments.options import Options
+from experiments.common.launch import parse
+from experiments.runs.checkpoints import Checkpoints
+from experiments.runs.options import Options
 
 ROOT = Path(__file__).parents[2]
 SMALL = (

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.logs import QUANTILES
-from experiments.options import Options, format_flags
+from experiments.runs.logs import QUANTILES
+from experiments.runs.options import Options, format_flags
 
 STEPS = np.arange(0, 301, 50)
 FORECAST = {

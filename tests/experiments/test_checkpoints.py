@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.checkpoints import (
+from experiments.runs.checkpoints import (
     Checkpoints,
     DamagedError,
     NonFiniteError,

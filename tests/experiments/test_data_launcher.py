@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from experiments import data
+from experiments.common.launch import Exit
 from experiments.data import Options, main, table
 from experiments.datasets.catalogue import DATASETS, DataError, Dataset, Member
-from experiments.launch import Exit
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,9 +8,9 @@ import numpy as np
 import optax
 import pytest
 
-from experiments.factories import build_optimizer, build_source
-from experiments.launch import parse
-from experiments.options import Options
+from experiments.common.launch import parse
+from experiments.runs.factories import build_optimizer, build_source
+from experiments.runs.options import Options
 from seqjax import cells
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from experiments.flow import (
+from experiments.runs.flow import (
     gradient_horizon,
     lag_edges,
     lag_shares,

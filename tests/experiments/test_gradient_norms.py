@@ -10,16 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import gradient_norms, loop, training_state
-from experiments.checkpoints import Checkpoints
+from experiments import gradient_norms
+from experiments.common.launch import BAD_FLAG, Exit, parse
+from experiments.common.out_dir import OutDir
 from experiments.gradient_norms import Options
-from experiments.kernel_spectra import run_snapshots
-from experiments.launch import BAD_FLAG, Exit, parse
-from experiments.norm_details import spread
-from experiments.options import Options as TrainOptions
-from experiments.options import format_flags
-from experiments.out_dir import OutDir
-from experiments.subjects import split_keys
+from experiments.laboratory.kernel_spectra import run_snapshots
+from experiments.laboratory.norm_details import spread
+from experiments.laboratory.subjects import split_keys
+from experiments.runs import loop, training_state
+from experiments.runs.checkpoints import Checkpoints
+from experiments.runs.options import Options as TrainOptions
+from experiments.runs.options import format_flags
 from seqjax import cells
 from seqjax.gradients import decay_rate, log_gradient_norms
 from seqjax.tasks import adding, sample_batch

@@ -10,7 +10,7 @@ import jax
 import pytest
 
 from experiments import train
-from experiments.launch import Exit
+from experiments.common.launch import Exit
 from tests.experiments.small_runs import ROOT, leaf_hashes, options_of, record, rows
 
 # The number of devices is fixed when a process begins. So one process trains on two and
@@ -22,9 +22,10 @@ import jax
 import numpy as np
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
-from experiments import evaluate, loop, train
-from experiments.launch import parse
-from experiments.options import Options
+from experiments import evaluate, train
+from experiments.runs import loop
+from experiments.common.launch import parse
+from experiments.runs.options import Options
 build_source = loop.build_source
 def weighted_source(options, seed):
     source = build_source(options, seed)

@@ -117,6 +117,26 @@ def test_a_second_signal_ends_it_at_once(cache: Path, tmp_path: Path) -> None:
     assert record(path)["status"] == "incomplete"
 
 
+def test_a_study_that_is_stopped_stops_its_training_runs(
+    cache: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "temporal_order_6a" / "short" / "seed_0"
+    flags = ("--figure=temporal_order_6a", f"--out_dir={tmp_path}")
+    with subprocess.Popen(
+        command(*flags, module="experiments.reproduce"),
+        cwd=ROOT,
+        env=environment(cache),
+        stdout=subprocess.DEVNULL,
+    ) as process:
+        wait_for_rows(path, 3)
+        process.terminate()
+        process.wait(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    kept = record(path)
+    assert kept["status"] == "stopped"
+    assert saved_steps(path)[-1] == kept["step"]
+
+
 def test_kills_at_random_moments_change_nothing(
     finished: Path, cache: Path, tmp_path: Path
 ) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,14 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import training_runs
-from experiments.learning import Lead, Summary, first_step, measure_lead, summarise
 from experiments.pictures.learning import Curve, Panel, draw_learning
-from experiments.plots import RunData
+from experiments.reports.plots import RunData
 from experiments.studies import (
     flossing_delayed_xor,
     long_sentence,
     slope_leads_loss,
+)
+from experiments.studies.kit import training_runs
+from experiments.studies.kit.learning import (
+    Lead,
+    Summary,
+    first_step,
+    measure_lead,
+    summarise,
 )
 
 STEPS = range(0, 700, 100)
@@ -160,15 +165,23 @@ def fake_launcher(
     """Replaces the child process; returns the list that its commands are put in."""
     commands: list[list[str]] = []
 
-    def end(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
-        commands.append(command)
-        path = Path(command[3].removeprefix("--run_dir="))
-        path.mkdir(parents=True)
-        (path / "run.json").write_text(json.dumps({"status": status}))
-        (path / "metrics.jsonl").write_text('{"step": 7, "split": "train"}\n')
-        return subprocess.CompletedProcess(command, code, "first\nlast words\n")
+    class Ended:
+        returncode = code
 
-    monkeypatch.setattr(training_runs.subprocess, "run", end)
+        def __init__(self, command: list[str], **options: object) -> None:
+            commands.append(command)
+            path = Path(command[3].removeprefix("--run_dir="))
+            path.mkdir(parents=True)
+            (path / "run.json").write_text(json.dumps({"status": status}))
+            (path / "metrics.jsonl").write_text('{"step": 7, "split": "train"}\n')
+
+        def communicate(self) -> tuple[str, None]:
+            return "first\nlast words\n", None
+
+        def terminate(self) -> None:
+            pass
+
+    monkeypatch.setattr(training_runs.subprocess, "Popen", Ended)
     return commands
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import files
-from experiments.logs import GradientLog, MetricsLog, read_gradient_norms
+from experiments.common import files
+from experiments.runs.logs import GradientLog, MetricsLog, read_gradient_norms
 
 
 def _rows(path: Path) -> list[tuple[int, str]]:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from experiments import lyapunov
-from experiments.kernel_spectra import kernel_eigenvalues
-from experiments.launch import BAD_FLAG, Exit, parse
+from experiments.common.launch import BAD_FLAG, Exit, parse
+from experiments.laboratory.kernel_spectra import kernel_eigenvalues
+from experiments.laboratory.lyapunov_spectra import product_lengths
+from experiments.laboratory.subjects import Subject, random_carry, split_keys
 from experiments.lyapunov import Options
-from experiments.lyapunov_spectra import product_lengths
-from experiments.subjects import Subject, random_carry, split_keys
 from seqjax import cells, unroll
 from seqjax.gradients.jacobian import carry_jacobians
 from seqjax.gradients.theory import mean_field

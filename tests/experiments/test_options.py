@@ -11,10 +11,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from experiments import names
+from experiments.common import names
+from experiments.common.launch import Exit, expand_flagfiles, flag, parse
 from experiments.datasets.mnist import MNIST_TASKS
-from experiments.launch import Exit, expand_flagfiles, flag, parse
-from experiments.options import Options, format_flags
+from experiments.runs.options import Options, format_flags
 from seqjax import initializers, tasks, training
 from seqjax.cells import CELLS
 from seqjax.cells.elman import ACTIVATIONS

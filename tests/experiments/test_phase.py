@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from experiments import phase
-from experiments.launch import BAD_FLAG, Exit, parse
+from experiments.common.launch import BAD_FLAG, Exit, parse
+from experiments.laboratory.phase_axes import Axis, parse_axis
+from experiments.laboratory.subjects import random_carry, split_keys
 from experiments.phase import Options
-from experiments.phase_axes import Axis, parse_axis
-from experiments.subjects import random_carry, split_keys
 from seqjax import cells
 from seqjax.gradients.lyapunov import lyapunov_exponents
 from seqjax.gradients.theory import critical_gain

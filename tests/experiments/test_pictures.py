@@ -14,8 +14,15 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from experiments import style
-from experiments.pictures import curves, memory, parallel, phase, spectra, training
+from experiments.pictures import (
+    curves,
+    memory,
+    parallel,
+    phase,
+    spectra,
+    style,
+    training,
+)
 
 ROOT = Path(__file__).parents[2]
 LAG = np.arange(101)

@@ -10,8 +10,8 @@ import pytest
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
-from experiments import plots
-from experiments.plots import PICTURES, RunData, draw_plots, read_run
+from experiments.reports import plots
+from experiments.reports.plots import PICTURES, RunData, draw_plots, read_run
 from tests.experiments.synthetic_run import (
     CLASSIFY,
     FORECAST,

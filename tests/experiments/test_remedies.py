@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.flow import loss_of_outputs
-from experiments.launch import Exit, parse
-from experiments.loop import build
-from experiments.options import Options
-from experiments.remedies import add_remedies
+from experiments.common.launch import Exit, parse
+from experiments.runs.flow import loss_of_outputs
+from experiments.runs.loop import build
+from experiments.runs.options import Options
+from experiments.runs.remedies import add_remedies
 from seqjax import cells, losses, tasks
 from seqjax.gradients import remedies
 from seqjax.models import Forecaster

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.plots import PICTURES
-from experiments.report_page import write_report
+from experiments.reports.plots import PICTURES
+from experiments.reports.report_page import write_report
 from tests.experiments.synthetic_run import (
     CLASSIFY,
     gradient_arrays,

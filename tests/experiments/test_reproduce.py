@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments import bands, reproduce, reproduction
-from experiments.launch import launch, parse
-from experiments.names import STUDIES
+from experiments import reproduce
+from experiments.common.launch import launch, parse
+from experiments.common.names import STUDIES
+from experiments.reproduction import bands, runner
 from experiments.studies import chaotic_lstm, curse_of_memory
 
 ROOT = Path(__file__).parents[2]
@@ -77,7 +78,7 @@ def check_page(page: str, out: Path, record: dict) -> None:
         assert base64.b64decode(data) == file.read_bytes()
         assert picture["caption"][:40] in page
     for row in record["values"]:
-        assert page.count(f">{row['name']}</code>") == 2
+        assert page.count(f">{row['name']}</code>") == 1
 
 
 def test_an_error_or_an_interrupt_keeps_what_was_finished(
@@ -127,11 +128,11 @@ def test_a_damaged_result_is_named_and_made_anew(
 ) -> None:
     (tmp_path / FAST).mkdir()
     (tmp_path / FAST / "result.json").write_text('{"figure": ')
-    assert reproduction.read_records(tmp_path) == []
+    assert runner.read_records(tmp_path) == []
     assert f"{FAST}/result.json: damaged" in capsys.readouterr().err
     monkeypatch.setattr(curse_of_memory, "measure", lambda folder, full: 1 / 0)
     assert run(f"--figure={FAST}", f"--out_dir={tmp_path}") == 1
-    assert len(reproduction.read_records(tmp_path)) == 1
+    assert len(runner.read_records(tmp_path)) == 1
 
 
 def test_judging() -> None:
@@ -149,7 +150,7 @@ def test_judging() -> None:
         "edge": 2.0,
         "no_number": float("nan"),
     }
-    rows = reproduction.judge(values, expected)
+    rows = runner.judge(values, expected)
     assert [(row["name"], row["passed"]) for row in rows] == [
         ("inside", True),
         ("edge", True),

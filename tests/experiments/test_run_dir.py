@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments import environment, run_dir
-from experiments.launch import Exit, format_value, parse
-from experiments.options import Options
+from experiments.common import environment
+from experiments.common.launch import Exit, format_value, parse
+from experiments.runs import run_dir
+from experiments.runs.options import Options
 
 ENVIRONMENT = {"versions": {"jax": "0"}, "git": {"revision": None}, "devices": ["cpu"]}
 
@@ -155,9 +156,9 @@ def test_a_locked_run_is_refused_and_names_the_holder(tmp_path: Path) -> None:
     options = make_options(tmp_path / "a")
     code = (
         "import sys\n"
-        "from experiments import run_dir\n"
-        "from experiments.launch import parse\n"
-        "from experiments.options import Options\n"
+        "from experiments.runs import run_dir\n"
+        "from experiments.common.launch import parse\n"
+        "from experiments.runs.options import Options\n"
         f"options = parse(['--run_dir={options.run_dir}'], Options)\n"
         "with run_dir.open_run(options, {}) as run:\n"
         "    print('held', flush=True)\n"

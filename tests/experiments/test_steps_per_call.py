@@ -7,9 +7,10 @@ from pathlib import Path
 import jax.numpy as jnp
 import pytest
 
-from experiments import loop, train
-from experiments.launch import Exit
-from experiments.programs import Programs
+from experiments import train
+from experiments.common.launch import Exit
+from experiments.runs import loop
+from experiments.runs.programs import Programs
 from seqjax.tasks import Example
 from tests.experiments.small_runs import (
     leaf_hashes,

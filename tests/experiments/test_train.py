@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from flax.training.train_state import TrainState
 
-from experiments import evaluate, loop, run_dir, train, training_state
-from experiments.launch import Exit, parse, read_flagfile
-from experiments.logs import read_gradient_norms
-from experiments.options import Options
-from experiments.programs import Programs
+from experiments import evaluate, train
+from experiments.common.launch import Exit, parse, read_flagfile
+from experiments.runs import loop, run_dir, training_state
+from experiments.runs.logs import read_gradient_norms
+from experiments.runs.options import Options
+from experiments.runs.programs import Programs
 from seqjax.tasks import Example
 from tests.experiments.small_runs import (
     leaf_hashes,

@@ -9,7 +9,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from experiments.systems import autonomous
+from experiments.studies.kit.systems import autonomous
 from seqjax import Cell
 
 # Linear systems ----------------------------------------------------------------------

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from experiments.systems import silence
+from experiments.studies.kit.systems import silence
 from seqjax import Cell, cells
 from seqjax.combinators import bidirectional, stack
 from seqjax.gradients.frames import random_frame, ravel_carry, scan_sum

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import polygamma
 
-from experiments.systems import chaotic_lstm, silence
+from experiments.studies.kit.systems import chaotic_lstm, silence
 from seqjax import Cell, cells
 from seqjax.gradients.lyapunov import (
     entropy_rate,

@@ -11,7 +11,7 @@ import pytest
 from experiments import benchmarks
 from experiments.benchmarks import options as options_module
 from experiments.benchmarks.options import METHODS, STUDIES, Options, Plan, Shape
-from experiments.launch import Exit, parse
+from experiments.common.launch import Exit, parse
 from seqjax.unroll import METHODS as LIBRARY_METHODS
 
 ROOT = Path(__file__).parents[3]

@@ -1,0 +1,1 @@
+"""What every launcher shares: flags, exit codes, files, pages."""

@@ -1,0 +1,1 @@
+"""What gradient_norms, lyapunov and phase measure, draw and write."""

@@ -1,0 +1,1 @@
+"""Studies run against the bands of their flagfiles."""

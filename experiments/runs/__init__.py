@@ -1,0 +1,1 @@
+"""A training run: its options, its directory, its loop and its programs."""

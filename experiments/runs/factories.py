@@ -1,0 +1,171 @@
+"""From names and numbers in the flags to cells, models, data and optimisers."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import optax
+from flax import linen as nn
+
+from experiments.common.flag_groups import ModelFlags, OptimiserFlags, TaskFlags
+from experiments.common.names import DATASETS
+from experiments.datasets.catalogue import default_data_dir
+from experiments.datasets.mnist import load_mnist_task
+from experiments.runs.options import Options
+from experiments.runs.sources import Source, stored_source, synthetic_source
+from seqjax import combinators
+from seqjax.cell import Cell
+from seqjax.cells import CELLS
+from seqjax.models import Forecaster, SequenceClassifier, SequenceLabeller
+from seqjax.tasks import TASKS
+from seqjax.training import make_optimizer, make_schedule
+
+
+def build_source(options: TaskFlags, seed: int) -> Source:
+    """Returns the task or data set of the flags, and its batches.
+
+    Args:
+      options: the flags of the task.
+      seed: seed of the run.
+
+    Raises:
+      ValueError: the task cannot be made so, or its data are missing.
+    """
+    if options.task in DATASETS:
+        folder = Path(options.data_dir).expanduser() if options.data_dir else None
+        digits = cast(Literal["mnist", "mnist_5k"], options.digits)
+        data = load_mnist_task(options.task, folder or default_data_dir(), digits)
+        return stored_source(data, batch_size=options.batch_size, seed=seed)
+    arguments: dict[str, Any] = {}
+    if options.variant is not None:
+        arguments["variant"] = options.variant
+    if options.task == "copy_memory":
+        arguments["encoding"] = options.encoding
+    if options.task == "delayed_xor":
+        arguments["delay"] = options.delay
+    task = TASKS[options.task](options.length, **arguments)
+    return synthetic_source(task, batch_size=options.batch_size, seed=seed)
+
+
+def build_cell(options: Options, input_size: int) -> Cell:
+    """Returns the recurrent cell of the flags, layers and directions included.
+
+    Args:
+      options: the flags of the run.
+      input_size: features of a step.
+
+    Raises:
+      ValueError: the flags do not make a cell.
+    """
+    layers = []
+    width = input_size
+    for index in range(options.num_layers):
+        cell = CELLS[options.cell](width, options.hidden_size, **_cell_options(options))
+        if options.h_detach:
+            cell = combinators.h_detach(cell, options.h_detach)
+        if options.zoneout:
+            cell = combinators.zoneout(cell, options.zoneout)
+        if options.bidirectional:
+            cell = combinators.bidirectional(cell, merge=options.merge)
+        if options.residual and index:
+            cell = combinators.residual(cell)
+        layers.append(cell)
+        width = options.projection_size or options.hidden_size
+        width *= 2 if options.bidirectional and options.merge == "concat" else 1
+    if len(layers) == 1:
+        return layers[0]
+    return combinators.stack(*layers, dropout=options.dropout)
+
+
+def _cell_options(options: ModelFlags) -> dict[str, Any]:
+    """Returns the flags that are stated to have a meaning for the cell."""
+    return {
+        field.name: getattr(options, field.name)
+        for field in dataclasses.fields(ModelFlags)
+        if options.cell in field.metadata["flag"].only.get("cell", ())
+    }
+
+
+def build_model(options: Options, source: Source) -> nn.Module:
+    """Returns the model that reads the cell's outputs as the task asks.
+
+    Args:
+      options: the flags of the run.
+      source: the task.
+
+    Raises:
+      ValueError: the flags do not make a cell.
+    """
+    cell = build_cell(options, source.input_size)
+    shared: dict[str, Any] = {
+        "dropout_rate": options.dropout,
+        "window": options.window,
+        "method": options.method,
+        "product_dtype": _product_dtype(options),
+    }
+    if source.kind == "forecast":
+        return Forecaster(cell, source.output_size, **shared)
+    if source.kind == "label":
+        return SequenceLabeller(cell, source.output_size, **shared)
+    return SequenceClassifier(
+        cell, source.output_size, pooling=options.pooling, **shared
+    )
+
+
+def _product_dtype(options: ModelFlags) -> str | None:
+    """Returns what `unroll` rounds operands to; None leaves them as they are."""
+    return None if options.product_dtype == "float32" else options.product_dtype
+
+
+def build_schedule(options: Options) -> optax.Schedule:
+    """Returns the learning rate as a function of the number of updates.
+
+    Args:
+      options: the flags of the run.
+
+    Raises:
+      ValueError: the flags contradict each other.
+    """
+    return make_schedule(
+        options.schedule,
+        options.learning_rate,
+        num_steps=max(1, options.num_steps // options.accumulate_steps),
+        warmup_steps=options.warmup_steps,
+        decay_every=options.decay_every,
+        decay_factor=options.decay_factor,
+    )
+
+
+def build_optimizer(
+    options: OptimiserFlags, schedule: optax.Schedule
+) -> optax.GradientTransformation:
+    """Returns the optimiser of the flags.
+
+    Args:
+      options: the flags of the optimiser.
+      schedule: learning rate by number of updates.
+
+    Raises:
+      ValueError: the flags contradict each other.
+    """
+    rates = {}
+    if options.recurrent_learning_rate is not None:
+        ratio = options.recurrent_learning_rate / options.learning_rate
+        rates["recurrent_kernel"] = ratio
+    return make_optimizer(
+        options.optimizer,
+        schedule,
+        momentum=options.momentum,
+        weight_decay=options.weight_decay,
+        clip_norm=options.clip_norm or None,
+        clip_value=options.clip_value or None,
+        accumulate_steps=options.accumulate_steps,
+        rates=rates,
+        label_fn=_rate_group,
+    )
+
+
+def _rate_group(path: str) -> str:
+    """Returns the name of a parameter; that of what it makes for a skew matrix."""
+    name = path.rpartition("/")[2]
+    return "recurrent_kernel" if name == "skew" else name

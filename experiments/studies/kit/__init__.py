@@ -1,0 +1,1 @@
+"""What studies share: their results, training runs, curves and systems."""
