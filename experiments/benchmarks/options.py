@@ -109,7 +109,7 @@ STUDIES = {
         methods=METHODS,
     ),
     "norms": Plan(
-        study="norms", shapes=_SPEED_SHAPES[:2], kinds=("lstm",), peers=("torch",)
+        study="norms", shapes=_SPEED_SHAPES, kinds=("lstm",), peers=("torch",)
     ),
     "linear": Plan(
         study="linear",
