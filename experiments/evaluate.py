@@ -59,7 +59,7 @@ def main(options: Options) -> None:
 
     programs = loop.build(run_options)
     step, training = training_state.choose(
-        Checkpoints(path / "checkpoints"), programs, options.checkpoint
+        Checkpoints(path / "checkpoints"), programs.state_shape, options.checkpoint
     )
     values = programs.evaluate(training.state, options.split, run_options.eval_size)
     row = {"step": step, "split": options.split, **(values or {})}

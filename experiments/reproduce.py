@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.common.launch import BAD_FLAG, Exit, flag, launch
-from experiments.common.names import STUDIES
+from experiments.common.names import STUDIES, SYSTEMS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,12 +22,16 @@ class Options:
 
     figure: str = flag(
         "",
-        "The study to run, or all of them.",
-        choices=("all", *STUDIES),
+        "The study to run, all of the laboratory, or all systems: training runs on "
+        "their data.",
+        choices=("all", "systems", *STUDIES, *SYSTEMS),
         required=True,
     )
     full: bool = flag(
         False, "Run larger and longer versions; the bands are the same ones."
+    )
+    data_dir: str = flag(
+        "", "Folder of all data sets; not set means seqjax in the user's cache."
     )
     out_dir: str = flag(
         "runs/reproduce", "Folder of numbers, pictures and the page; made if missing."
@@ -46,13 +50,14 @@ def main(options: Options) -> int:
 
     # As Ctrl-C does, which lets a study end the training runs that it started.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    names = STUDIES if options.figure == "all" else (options.figure,)
+    groups = {"all": STUDIES, "systems": SYSTEMS}
+    names = groups.get(options.figure, (options.figure,))
     try:
-        failed = runner.run(names, folder, options.full)
+        failed = runner.run(names, folder, options.full, options.data_dir)
     except (OSError, ValueError) as error:
         raise Exit(1, str(error)) from error
     return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    launch(main, Options, listings={"figures": STUDIES})
+    launch(main, Options, listings={"figures": STUDIES, "systems": SYSTEMS})

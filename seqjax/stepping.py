@@ -171,7 +171,7 @@ def _scan(
     num_steps = jax.tree.leaves(inputs)[0].shape[0]
     chunk = checkpoint_chunk(num_steps, levels) if levels else num_steps
     if levels == 0 or chunk in (1, num_steps):
-        return jax.lax.scan(body, carry, inputs, length=num_steps, reverse=reverse)
+        return jax.lax.scan(body, carry, inputs, reverse=reverse)
 
     def run_chunk(carry: PyTree, first: Array, size: int) -> tuple[PyTree, PyTree]:
         @functools.partial(jax.checkpoint, prevent_cse=False)

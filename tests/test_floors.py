@@ -30,7 +30,7 @@ FLOORS = (
         "combinators",
         "parallel",
     ),
-    ("gradients", "models", "streaming"),
+    ("compression", "decoding", "gradients", "models", "streaming"),
     ("training",),
 )
 # Floors are shared by modules that do not know each other, but for these.

@@ -8,8 +8,7 @@ import pytest
 
 from seqjax import losses
 
-LABELLED = ("cross_entropy", "accuracy")
-FORECAST = ("mean_squared_error", "fraction_within")
+LABELLED = ("cross_entropy", "accuracy", "bits_per_token")
 
 
 @functools.cache
@@ -22,6 +21,10 @@ def _case(name, key, axes=(3, 4), size=5):
     outputs = jax.random.normal(output_key, (*axes, size))
     if name in LABELLED:
         return outputs, jax.random.randint(target_key, axes, 0, size)
+    if name == "binary_cross_entropy":
+        return outputs, jax.random.bernoulli(target_key, 0.4, (*axes, size)).astype(
+            outputs.dtype
+        )
     return outputs, jax.random.normal(target_key, (*axes, size))
 
 
@@ -31,8 +34,12 @@ def _reference(name, outputs, targets, mask):
     for index in np.ndindex(mask.shape):
         out = np.asarray(outputs, np.float64)[index]
         target = np.asarray(targets)[index]
-        if name == "cross_entropy":
+        if name in ("cross_entropy", "bits_per_token"):
             value = math.log(sum(math.exp(o - out[target]) for o in out))
+            value /= math.log(2) if name == "bits_per_token" else 1
+        elif name == "binary_cross_entropy":
+            on = 1 / (1 + np.exp(-out))
+            value = -np.sum(np.log(np.where(target > 0, on, 1 - on)))
         elif name == "accuracy":
             value = float(max(range(out.size), key=lambda i: out[i]) == target)
         elif name == "mean_squared_error":
@@ -105,6 +112,15 @@ def test_all_zero_mask_gives_zero_with_zero_gradient(name):
     assert not gradient.any()
 
 
+def test_binary_cross_entropy_is_safe_far_out():
+    logits = jnp.asarray([[200.0, -200.0], [-200.0, 200.0]])
+    targets = jnp.asarray([[1.0, 0.0], [1.0, 0.0]])
+    value, gradient = jax.value_and_grad(losses.binary_cross_entropy)(logits, targets)
+    # Right answers cost nothing, wrong ones their logit: 0 and 400, averaged.
+    assert value == 200
+    np.testing.assert_array_equal(gradient, [[0, 0], [-0.5, 0.5]])
+
+
 def test_cross_entropy_gradient_is_softmax_minus_one_hot():
     logits, labels = _case("cross_entropy", jax.random.key(6))
     gradient = jax.grad(losses.cross_entropy)(logits, labels)
@@ -133,8 +149,8 @@ def test_accuracy_breaks_ties_downwards():
 def test_half_precision_outputs_are_reduced_in_float32(name):
     outputs, targets = _case(name, jax.random.key(7))
     half = outputs.astype(jnp.bfloat16)
-    targets = targets.astype(jnp.bfloat16) if name in FORECAST else targets
-    wide = targets.astype(jnp.float32) if name in FORECAST else targets
+    targets = targets if name in LABELLED else targets.astype(jnp.bfloat16)
+    wide = targets if name in LABELLED else targets.astype(jnp.float32)
     got = _compiled(name)(half, targets)
     assert got.dtype == jnp.float32
     assert got == _compiled(name)(half.astype(jnp.float32), wide)

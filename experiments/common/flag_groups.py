@@ -9,18 +9,36 @@ import dataclasses
 from experiments.common.launch import flag
 from experiments.common.names import (
     ACTIVATIONS,
+    ATTENTIONS,
     CELLS,
     DATASETS,
     INITS,
+    LANGUAGE,
     METHODS,
+    MODELS,
+    MUSIC,
     OPTIMIZERS,
+    PIXELS,
     PRODUCT_DTYPES,
     SCHEDULES,
+    SERIES,
+    SPEECH,
     TASKS,
+    TEXTS,
+    TRANSLATION,
     VARIANTS,
 )
 
-_CLASSIFIED = ("long_sentence", "parity", "temporal_order", *DATASETS)
+_TOKENS = (*TEXTS, *LANGUAGE, *TRANSLATION)
+_UNEVEN = (*TEXTS, *LANGUAGE, *TRANSLATION, *MUSIC, *SPEECH)
+_CLASSIFIED = (
+    "long_sentence",
+    "parity",
+    "temporal_order",
+    *PIXELS,
+    *TEXTS,
+    *SPEECH,
+)
 MAX_STEPS = 10**9
 
 
@@ -71,7 +89,55 @@ class TaskFlags:
         "mnist",
         "Which digits: all 70,000, or the 5,000 that a Python package carries.",
         choices=("mnist", "mnist_5k"),
-        only={"task": DATASETS},
+        only={"task": PIXELS},
+    )
+    tokens: str | None = flag(
+        None,
+        "What a step reads of a text; characters for Chinese, else words if none.",
+        choices=("characters", "words"),
+        only={"task": TEXTS},
+    )
+    vocab_size: int = flag(
+        10_000,
+        "Most tokens that are told apart, the commonest ones of the training texts, "
+        "four special ones among them; all others read as one.",
+        low=5,
+        high=10**6,
+        unit="tokens",
+        only={"task": _TOKENS},
+    )
+    max_length: int = flag(
+        0,
+        "Steps that are read of a sequence, the first ones; 0 reads all. Of "
+        "shakespeare, characters of a window; 0 means 256. For help_zh_en pairs of "
+        "which one side has more are left out.",
+        low=0,
+        high=10**6,
+        unit="steps",
+        only={"task": _UNEVEN},
+    )
+    num_buckets: int = flag(
+        1,
+        "Buckets of similar lengths; a batch is from one, padded to its longest.",
+        low=1,
+        high=64,
+        only={"task": _UNEVEN},
+    )
+    context: int = flag(
+        30,
+        "Steps that are seen before a forecast.",
+        low=1,
+        high=10**6,
+        unit="steps",
+        only={"task": SERIES},
+    )
+    horizon: int = flag(
+        1,
+        "Steps that are forecast.",
+        low=1,
+        high=10**5,
+        unit="steps",
+        only={"task": SERIES},
     )
     batch_size: int = flag(
         50, "Sequences in one training batch.", low=1, high=10**6, unit="sequences"
@@ -90,13 +156,29 @@ class TaskFlags:
 class ModelFlags:
     """Model: the cell, and what is built around it."""
 
+    model: str = flag(
+        "rnn",
+        "The cell with a readout, or the mean of the embedded words, which cannot see "
+        "their order and leaves all flags of the cell without effect.",
+        choices=MODELS,
+        only={"task": TEXTS},
+    )
+    embedding_size: int = flag(
+        64,
+        "Features of an embedded token.",
+        low=1,
+        high=65536,
+        unit="features",
+        only={"task": _TOKENS},
+    )
     cell: str = flag("lstm", "Recurrent cell of every layer.", choices=CELLS)
     hidden_size: int = flag(
         64, "Units of one layer in one direction.", low=1, high=65536, unit="units"
     )
     num_layers: int = flag(1, "Layers on top of each other.", low=1, high=100)
     bidirectional: bool = flag(
-        False, "Read every sequence from both ends, in each layer."
+        False,
+        "Read every sequence from both ends, in each layer; a translator its source.",
     )
     merge: str = flag(
         "concat",
@@ -117,6 +199,13 @@ class ModelFlags:
         "Probability that a unit keeps its previous carry while training.",
         low=0.0,
         high=0.99,
+    )
+    attention: str = flag(
+        "dot",
+        "How a translator's decoder looks at the source at each step: by a product, by "
+        "a small network, or not at all.",
+        choices=ATTENTIONS,
+        only={"task": TRANSLATION},
     )
     pooling: str = flag(
         "last",

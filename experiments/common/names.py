@@ -15,11 +15,27 @@ VARIANTS = {
     "temporal_order": ("6a", "6b"),
 }
 TASKS = tuple(VARIANTS)
-DATASETS = ("mnist_permuted", "mnist_pixels", "mnist_rows")
+PIXELS = ("mnist_permuted", "mnist_pixels", "mnist_rows")
+TEXTS = (
+    "newsgroups",
+    "newsgroups_4",
+    "reuters_r8",
+    "reviews_zh",
+    "snippets_en",
+    "word_order",
+)
+LANGUAGE = ("melodies", "quatrains", "shakespeare")
+MUSIC = ("chorales",)
+TRANSLATION = ("help_zh_en",)
+SERIES = ("random_walk", "stocks", "weather")
+SPEECH = ("japanese_vowels", "spoken_digits")
+DATASETS = (*PIXELS, *TEXTS, *LANGUAGE, *TRANSLATION, *MUSIC, *SERIES, *SPEECH)
+MODELS = ("bag_of_words", "rnn")
 OPTIMIZERS = ("adam", "adamw", "momentum", "rmsprop", "sgd")
 SCHEDULES = ("constant", "cosine", "step")
 INITS = ("equinox", "flax", "haiku", "keras", "seqjax", "torch")
 ACTIVATIONS = ("identity", "relu", "sigmoid", "tanh")
+ATTENTIONS = ("none", "additive", "dot")
 METHODS = ("auto", "scan", "checkpoint", "two_level")
 PRODUCT_DTYPES = ("float32", "bfloat16")
 # In the order in which the page of `experiments.reproduce` tells them.
@@ -44,6 +60,27 @@ STUDIES = (
     "hdetach_copy",
     "flossing_delayed_xor",
     "long_sentence",
+)
+# Training flagfiles, in the same order.
+SYSTEMS = (
+    "adding_lstm",
+    "parity",
+    "temporal_order",
+    "copy_memory",
+    "mnist_rows",
+    "mnist_pixels",
+    "word_order_lstm",
+    "word_order_bag",
+    "tutorial_stock",
+    "tutorial_classifier",
+    "reuters_r8",
+    "reviews_zh",
+    "snippets_en",
+    "spoken_digits",
+    "japanese_vowels",
+    "chorales",
+    "weather",
+    "stocks",
 )
 LISTINGS = {
     "cells": CELLS,

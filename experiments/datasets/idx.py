@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from experiments.datasets.catalogue import DataError
+from experiments.datasets.dataset import DataError
 
 _DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _MAX_BYTES = 1 << 30

@@ -1,6 +1,5 @@
 """MNIST as sequences: row by row, pixel by pixel, or in a fixed random pixel order."""
 
-import dataclasses
 import gzip
 import io
 import math
@@ -12,8 +11,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from experiments.datasets.catalogue import DATASETS, DataError
+from experiments.datasets.catalogue import DATASETS
+from experiments.datasets.dataset import DataError
 from experiments.datasets.idx import read_idx
+from experiments.datasets.sequences import Ragged, SequenceData, Sequences
 
 MNIST_TASKS = ("mnist_rows", "mnist_pixels", "mnist_permuted")
 
@@ -44,35 +45,6 @@ class Digits(NamedTuple):
 
     images: np.ndarray
     labels: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class SequenceData:
-    """A task whose sequences are stored, split into train, valid and test.
-
-    Attributes:
-      name: the task.
-      kind: what is learnt: one class per sequence.
-      length: number of steps.
-      input_size: features per step.
-      output_size: number of classes.
-      metric: name of the task metric.
-      baseline_loss: cross-entropy of the uniform guess in nats, ln 10.
-      baseline_metric: accuracy on test of always guessing test's commonest class.
-      splits: for train, valid and test the inputs, uint8 `[examples, time, input]`,
-        and the targets, int32 `[examples]`. Pixels run from 0 to 255 and are stored as
-        bytes; whoever makes a batch divides by 255.
-    """
-
-    name: str
-    length: int
-    input_size: int
-    splits: Mapping[str, tuple[np.ndarray, np.ndarray]]
-    baseline_metric: float
-    kind: Literal["classify"] = "classify"
-    output_size: int = _NUM_CLASSES
-    metric: Literal["accuracy"] = "accuracy"
-    baseline_loss: float = math.log(_NUM_CLASSES)
 
 
 def locate(dataset: str, data_dir: Path) -> dict[str, Path]:
@@ -145,28 +117,29 @@ def load_mnist_task(
         raise DataError(f"{name}: expected one of {', '.join(MNIST_TASKS)}")
     digits = _READERS[dataset](locate(dataset, data_dir))
     splits = {split: _as_sequences(name, *part) for split, part in digits.items()}
-    inputs, labels = splits["test"]
+    labels = digits["test"].labels
     return SequenceData(
         name=name,
-        length=inputs.shape[1],
-        input_size=inputs.shape[2],
-        splits=types.MappingProxyType(splits),
+        kind="classify",
+        input_size=_SIDE if name == "mnist_rows" else 1,
+        output_size=_NUM_CLASSES,
+        metric="accuracy",
+        baseline_loss=math.log(_NUM_CLASSES),
         baseline_metric=float(np.bincount(labels).max() / len(labels)),
+        splits=types.MappingProxyType(splits),
     )
 
 
-def _as_sequences(
-    name: str, images: np.ndarray, labels: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the images as `[examples, time, input]`, with the labels."""
+def _as_sequences(name: str, images: np.ndarray, labels: np.ndarray) -> Sequences:
+    """Returns the images as sequences, with the labels."""
     if name == "mnist_rows":
-        return images, labels
+        return Sequences(Ragged.from_array(images), labels)
     pixels = images.reshape(len(images), _SIDE * _SIDE, 1)
     if name == "mnist_permuted":
         # The legacy generator is frozen by NumPy: the order is the published one.
         order = np.random.RandomState(_PERMUTATION_SEED).permutation(_SIDE * _SIDE)
         pixels = pixels[:, order]
-    return pixels, labels
+    return Sequences(Ragged.from_array(pixels), labels)
 
 
 def _read_mnist(paths: Mapping[str, Path]) -> dict[str, Digits]:

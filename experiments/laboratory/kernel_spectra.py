@@ -34,7 +34,9 @@ def run_snapshots(path: Path) -> dict[str, PyTree]:
     found = {"untrained": programs.initial_state().params["cell"]}
     for step in _some(checkpoints.steps()):
         try:
-            training = training_state.restore_step(checkpoints, programs, step)
+            training = training_state.restore_step(
+                checkpoints, programs.state_shape, step
+            )
         except Exit as error:
             print(f"{error}; left out of the eigenvalues", file=sys.stderr)
             continue

@@ -20,6 +20,7 @@ from experiments.laboratory.subject_flags import (
 )
 from experiments.runs import loop, run_dir, training_state
 from experiments.runs.checkpoints import Checkpoints
+from experiments.runs.flow import cell_inputs
 from seqjax import tasks
 from seqjax.array_types import Array, Key, PyTree
 from seqjax.cell import Cell
@@ -200,10 +201,10 @@ def _restore(options: SubjectFlags, inputs: InputFlags) -> Iterator[Subject]:
             )
         programs = loop.build(dataclasses.replace(run_options, length=length))
         step, training = training_state.choose(
-            Checkpoints(path / "checkpoints"), programs, options.checkpoint
+            Checkpoints(path / "checkpoints"), programs.state_shape, options.checkpoint
         )
         source = programs.source
-        example = source.expand(source.fetch("valid", 0))
+        example = source.expand(source.probe_batch)
         params = jax.tree.map(
             lambda leaf: jnp.broadcast_to(leaf, (inputs.num_sequences, *leaf.shape)),
             training.state.params["cell"],
@@ -213,4 +214,5 @@ def _restore(options: SubjectFlags, inputs: InputFlags) -> Iterator[Subject]:
             "init": f"{path.name}, step {step:,}",
             "length": length,
         }
-        yield Subject(labels, programs.model.cell, params, example.inputs)
+        xs = cell_inputs(programs.model, training.state.params, example.inputs)
+        yield Subject(labels, programs.model.cell, params, xs)

@@ -15,7 +15,7 @@ from typing import Any
 from experiments.common import files
 from experiments.common.launch import Exit, format_value
 from experiments.common.page import document, image, table, text
-from experiments.reports import plots
+from experiments.reports import plots, translations
 from experiments.runs import run_dir
 from experiments.runs.options import Options as TrainOptions
 
@@ -78,6 +78,7 @@ def write_report(path: Path) -> Path:
     sections = [
         _heading(path, run),
         _result(run),
+        translations.section(path),
         *(_picture(picture, pictures) for picture in plots.PICTURES),
         _flags(path),
         _environment(record),

@@ -5,6 +5,11 @@ on in lines that begin with `#` and two blanks or more. Every expected number ha
 entry of its own:
 
     # Expected: test_mean_squared_error in [0, 0.005]; a guess has 1/6 = 0.1667.
+
+The flagfile of a training run may say what a short run changes, and expects:
+
+    # Short: --num_steps=300 --eval_size=200
+    # Expected short: test_mean_squared_error in [0, 0.2]; it has begun to learn.
 """
 
 import math
@@ -13,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 FLAGFILES = Path(__file__).parents[1] / "flagfiles"
-_ENTRY = re.compile(r"# ([A-Z][a-z]+): (.*)")
+_ENTRY = re.compile(r"# ([A-Z][a-z]+(?: short)?): (.*)")
 _BAND = re.compile(r"(\w+) in \[([^,\]]+), ([^,\]]+)\](?:[;,] (.*))?")
 _NEEDED = ("Question", "Source", "Command", "Cost", "Expected")
 
@@ -47,6 +52,8 @@ class Header(NamedTuple):
       command: the command line that answers.
       cost: time that it takes.
       bands: the expected numbers, in the order of the file.
+      short: flags that a short run adds.
+      short_bands: the numbers that a short run is expected to have.
     """
 
     question: str
@@ -54,6 +61,12 @@ class Header(NamedTuple):
     command: str
     cost: str
     bands: tuple[Band, ...]
+    short: tuple[str, ...] = ()
+    short_bands: tuple[Band, ...] = ()
+
+    def expected(self, *, full: bool) -> tuple[Band, ...]:
+        """Returns the bands of the full run or, if it differs, of the short one."""
+        return self.bands if full or not self.short else self.short_bands
 
 
 def read_header(path: Path) -> Header:
@@ -66,13 +79,21 @@ def read_header(path: Path) -> Header:
     missing = [name for name in _NEEDED if name not in entries]
     if missing:
         raise ValueError(f"{path.name}: expected an entry `# {missing[0]}: ...`")
-    bands = tuple(_band(path, text) for text in entries["Expected"])
+    bands, short_bands = (
+        _bands(path, entries.get(name, [])) for name in ("Expected", "Expected short")
+    )
+    short = tuple(" ".join(entries.get("Short", [])).split())
+    question, source, command, cost = (" ".join(entries[name]) for name in _NEEDED[:4])
+    return Header(question, source, command, cost, bands, short, short_bands)
+
+
+def _bands(path: Path, texts: list[str]) -> tuple[Band, ...]:
+    bands = tuple(_band(path, text) for text in texts)
     names = [band.name for band in bands]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise ValueError(f"{path.name}: two bands for {sorted(twice)[0]}")
-    question, source, command, cost = (" ".join(entries[name]) for name in _NEEDED[:4])
-    return Header(question, source, command, cost, bands)
+    return bands
 
 
 def _entries(text: str) -> dict[str, list[str]]:

@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from experiments.common import environment, files
-from experiments.common.names import STUDIES
+from experiments.common.names import STUDIES, SYSTEMS
 from experiments.reproduction import bands, results_page
 from experiments.studies.kit.study import Result
+from experiments.studies.kit.system import measure_system
 
 Record = dict[str, Any]
 
 
-def run(names: Sequence[str], folder: Path, full: bool) -> list[str]:
+def run(
+    names: Sequence[str], folder: Path, full: bool, data_dir: str = ""
+) -> list[str]:
     """Runs studies one after the other and writes the page after each.
 
     A study that raises has failed, and the next one is run.
@@ -28,6 +31,7 @@ def run(names: Sequence[str], folder: Path, full: bool) -> list[str]:
       folder: gets `NAME/result.json` and the pictures of every study, `results.json`
         and `index.html` of all that were ever run there.
       full: whether to run the larger versions.
+      data_dir: folder of all data sets; "" for the usual one.
 
     Returns:
       The names of the studies that failed.
@@ -38,7 +42,7 @@ def run(names: Sequence[str], folder: Path, full: bool) -> list[str]:
     failed = []
     for name in names:
         print(f"{name} ({'full' if full else 'short'})", flush=True)
-        record = run_study(name, folder / name, full)
+        record = run_study(name, folder / name, full, data_dir)
         files.write_json(folder / name / "result.json", record)
         _print(record)
         failed += [] if record["passed"] else [name]
@@ -50,31 +54,38 @@ def run(names: Sequence[str], folder: Path, full: bool) -> list[str]:
     return failed
 
 
-def run_study(name: str, folder: Path, full: bool) -> Record:
-    """Runs one study and judges its numbers.
+def run_study(name: str, folder: Path, full: bool, data_dir: str = "") -> Record:
+    """Runs one study, or one training flagfile, and judges its numbers.
 
     Returns:
       What `result.json` holds: the study's header, its numbers with their bands and
       verdicts, its pictures, seconds, environment, and the error that ended it if any.
     """
-    header = bands.read_header(bands.FLAGFILES / f"{name}.flags")
+    flagfile = bands.FLAGFILES / f"{name}.flags"
+    header = bands.read_header(flagfile)
     folder.mkdir(parents=True, exist_ok=True)
-    module = importlib.import_module(f"experiments.studies.{name}")
     result, error = Result({}), None
     start = time.monotonic()
     try:
-        result = module.measure(folder, full)
+        if name in SYSTEMS:
+            result = measure_system(flagfile, folder, full, header.short, data_dir)
+        else:
+            module = importlib.import_module(f"experiments.studies.{name}")
+            result = module.measure(folder, full)
     except Exception as raised:
         traceback.print_exc(file=sys.stderr)
         error = f"{type(raised).__name__}: {raised}"
-    values = [] if error else judge(result.values, header.bands)
+    values = [] if error else judge(result.values, header.expected(full=full))
     return {
         "figure": name,
         "full": full,
         "passed": error is None and all(row["passed"] is not False for row in values),
         "error": error,
         "seconds": round(time.monotonic() - start, 1),
-        **{key: value for key, value in header._asdict().items() if key != "bands"},
+        "question": header.question,
+        "source": header.source,
+        "command": header.command,
+        "cost": header.cost,
         "values": values,
         "pictures": [
             {"file": p.path.name, "title": p.title, "caption": p.caption}
@@ -117,7 +128,7 @@ def read_records(folder: Path) -> list[Record]:
     One that is damaged is named on standard error, and left out.
     """
     records = []
-    for path in (folder / name / "result.json" for name in STUDIES):
+    for path in (folder / name / "result.json" for name in (*STUDIES, *SYSTEMS)):
         if not path.exists():
             continue
         try:

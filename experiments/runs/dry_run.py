@@ -26,6 +26,8 @@ def describe(options: Options) -> None:
     programs = loop.build(options)
     source = programs.source
     print(f"task       {source.name}, {source.kind}, scored by {source.metric}")
+    if source.dropped:
+        print(f"left out   {source.dropped:,} training sequences above --max_length")
     print(f"cell       {programs.model.cell}")
     for name, shape in _example_shapes(programs).items():
         print(f"{name:10} {shape}")
@@ -42,10 +44,10 @@ def describe(options: Options) -> None:
 
 def _example_shapes(programs: Programs) -> dict[str, str]:
     source = programs.source
-    example = jax.eval_shape(source.expand, source.fetch("train", 0))
+    example = jax.eval_shape(source.expand, source.shapes[0])
     return {
         name: f"{leaf.dtype} {list(leaf.shape)}"
-        for name, leaf in example._asdict().items()
+        for name, leaf in leaves_by_name(example).items()
     }
 
 
@@ -53,7 +55,7 @@ def _memory(options: Options, programs: Programs) -> dict[str, int]:
     """Returns bytes by purpose, as the compiler plans them, beside plain autodiff's."""
     state = jax.tree.leaves(programs.state_shape)
     sizes = {"state": sum(x.dtype.itemsize * math.prod(x.shape) for x in state)}
-    analysis = programs.update.memory_analysis()
+    analysis = programs.update.largest.memory_analysis()
     if analysis is None:
         print("the compiler tells nothing about memory here", file=sys.stderr)
         return sizes
@@ -65,6 +67,6 @@ def _memory(options: Options, programs: Programs) -> dict[str, int]:
     }
     if options.method != "scan":
         plain = loop.build(dataclasses.replace(options, method="scan"))
-        if analysis := plain.update.memory_analysis():
+        if analysis := plain.update.largest.memory_analysis():
             sizes["temporaries, --method=scan"] = analysis.temp_size_in_bytes
     return sizes

@@ -1,6 +1,7 @@
 """From names and numbers in the flags to cells, models, data and optimisers."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -8,15 +9,37 @@ import optax
 from flax import linen as nn
 
 from experiments.common.flag_groups import ModelFlags, OptimiserFlags, TaskFlags
-from experiments.common.names import DATASETS
-from experiments.datasets.catalogue import default_data_dir
+from experiments.common.names import (
+    DATASETS,
+    LANGUAGE,
+    MUSIC,
+    SERIES,
+    SPEECH,
+    TEXTS,
+    TRANSLATION,
+)
+from experiments.datasets.dataset import PairSplit, default_data_dir
+from experiments.datasets.description import TaskDescription
+from experiments.datasets.language_tasks import load_language_task
 from experiments.datasets.mnist import load_mnist_task
+from experiments.datasets.music_tasks import load_chorale_task
+from experiments.datasets.sequences import SequenceData
+from experiments.datasets.series_tasks import load_series_task
+from experiments.datasets.speech_tasks import load_speech_task
+from experiments.datasets.text_tasks import load_text_task
+from experiments.datasets.translation_tasks import PAIR_LOADERS, load_translation_task
 from experiments.runs.options import Options
 from experiments.runs.sources import Source, stored_source, synthetic_source
 from seqjax import combinators
 from seqjax.cell import Cell
 from seqjax.cells import CELLS
-from seqjax.models import Forecaster, SequenceClassifier, SequenceLabeller
+from seqjax.models import (
+    BagOfWords,
+    Forecaster,
+    SequenceClassifier,
+    SequenceLabeller,
+    Translator,
+)
 from seqjax.tasks import TASKS
 from seqjax.training import make_optimizer, make_schedule
 
@@ -32,10 +55,13 @@ def build_source(options: TaskFlags, seed: int) -> Source:
       ValueError: the task cannot be made so, or its data are missing.
     """
     if options.task in DATASETS:
-        folder = Path(options.data_dir).expanduser() if options.data_dir else None
-        digits = cast(Literal["mnist", "mnist_5k"], options.digits)
-        data = load_mnist_task(options.task, folder or default_data_dir(), digits)
-        return stored_source(data, batch_size=options.batch_size, seed=seed)
+        return stored_source(
+            load_data(options),
+            batch_size=options.batch_size,
+            seed=seed,
+            max_length=options.max_length,
+            num_buckets=options.num_buckets,
+        )
     arguments: dict[str, Any] = {}
     if options.variant is not None:
         arguments["variant"] = options.variant
@@ -45,6 +71,53 @@ def build_source(options: TaskFlags, seed: int) -> Source:
         arguments["delay"] = options.delay
     task = TASKS[options.task](options.length, **arguments)
     return synthetic_source(task, batch_size=options.batch_size, seed=seed)
+
+
+def load_data(options: TaskFlags) -> SequenceData:
+    """Returns the data set of the flags.
+
+    Args:
+      options: the flags of the task.
+
+    Raises:
+      DataError: the files are missing or not what they should be.
+    """
+    name, folder = options.task, _data_folder(options)
+    size, longest = options.vocab_size, options.max_length
+    if name in TEXTS:
+        return load_text_task(name, folder, tokens=options.tokens, vocab_size=size)
+    if name in LANGUAGE:
+        return load_language_task(name, folder, vocab_size=size, max_length=longest)
+    if name in TRANSLATION:
+        return load_translation_task(name, folder, vocab_size=size, max_length=longest)
+    if name in MUSIC:
+        return load_chorale_task(folder)
+    if name in SPEECH:
+        return load_speech_task(name, folder)
+    if name in SERIES:
+        return load_series_task(
+            name, folder, context=options.context, horizon=options.horizon
+        )
+    return load_mnist_task(
+        name, folder, cast(Literal["mnist", "mnist_5k"], options.digits)
+    )
+
+
+def load_pairs(options: TaskFlags) -> Mapping[str, PairSplit]:
+    """Returns the sentences of a translation task, as they were written.
+
+    Args:
+      options: the flags of the task.
+
+    Raises:
+      DataError: the files are missing or not what they should be.
+    """
+    return PAIR_LOADERS[options.task](_data_folder(options))
+
+
+def _data_folder(options: TaskFlags) -> Path:
+    folder = Path(options.data_dir).expanduser() if options.data_dir else None
+    return folder or default_data_dir()
 
 
 def build_cell(options: Options, input_size: int) -> Cell:
@@ -86,30 +159,43 @@ def _cell_options(options: ModelFlags) -> dict[str, Any]:
     }
 
 
-def build_model(options: Options, source: Source) -> nn.Module:
+def build_model(options: Options, task: TaskDescription) -> nn.Module:
     """Returns the model that reads the cell's outputs as the task asks.
 
     Args:
       options: the flags of the run.
-      source: the task.
+      task: what the model reads and answers.
 
     Raises:
       ValueError: the flags do not make a cell.
     """
-    cell = build_cell(options, source.input_size)
-    shared: dict[str, Any] = {
+    embedding: dict[str, Any] = {}
+    if task.vocabulary:
+        embedding["vocab_size"] = len(task.vocabulary)
+        embedding["embedding_size"] = options.embedding_size
+    if options.model == "bag_of_words":
+        return BagOfWords(task.output_size, dropout_rate=options.dropout, **embedding)
+    width = task.input_size or options.embedding_size
+    cell = build_cell(options, width)
+    shared: dict[str, Any] = embedding | {
         "dropout_rate": options.dropout,
         "window": options.window,
         "method": options.method,
         "product_dtype": _product_dtype(options),
     }
-    if source.kind == "forecast":
-        return Forecaster(cell, source.output_size, **shared)
-    if source.kind == "label":
-        return SequenceLabeller(cell, source.output_size, **shared)
-    return SequenceClassifier(
-        cell, source.output_size, pooling=options.pooling, **shared
-    )
+    if task.source_vocabulary:
+        return Translator(
+            build_cell(dataclasses.replace(options, bidirectional=False), width),
+            encoder=cell,
+            source_vocab_size=len(task.source_vocabulary),
+            attention=options.attention,
+            **shared,
+        )
+    if task.kind == "forecast":
+        return Forecaster(cell, task.output_size, horizon=task.horizon, **shared)
+    if task.kind in ("label", "multilabel"):
+        return SequenceLabeller(cell, task.output_size, **shared)
+    return SequenceClassifier(cell, task.output_size, pooling=options.pooling, **shared)
 
 
 def _product_dtype(options: ModelFlags) -> str | None:

@@ -9,6 +9,7 @@ import numpy as np
 from flax import linen as nn
 
 from experiments.runs.logs import QUANTILES
+from experiments.runs.sources import of_cell
 from seqjax.array_types import Array, PyTree
 from seqjax.cell import Cell
 from seqjax.gradients.backward import has_step
@@ -138,12 +139,18 @@ def lag_edges(model: nn.Module, params: PyTree, example: Example) -> tuple[int, 
     """Returns the smallest lag of every bucket: 0, 1 and the powers of ten.
 
     Args:
-      model: a model around a cell; one without a single step has no buckets.
+      model: a model around a cell; one without a single step has no buckets, nor has a
+        translator, whose encoder the loss reaches past the cell's outputs.
       params: its parameters.
       example: one sequence.
     """
+    if isinstance(example.inputs, tuple):
+        return ()
     num_steps = example.inputs.shape[0]
-    if num_steps < 2 or not has_step(model.cell, params["cell"], example.inputs):
+    inputs = jax.eval_shape(
+        lambda p, x: cell_inputs(model, p, x), params, example.inputs
+    )
+    if num_steps < 2 or not has_step(model.cell, params["cell"], inputs):
         return ()
     return (0, *(lag for lag in _LAGS if lag < num_steps))
 
@@ -179,7 +186,7 @@ def lag_shares(
         shares = gradient_shares(
             model.cell,
             params["cell"],
-            example.inputs,
+            cell_inputs(model, params, example.inputs),
             loss_of_outputs(model, params, loss, example),
             edges=edges[1:],
             anchors=example.length - 1 - back.astype(example.length.dtype),
@@ -211,7 +218,8 @@ def loss_of_outputs(
         step=lambda params, carry, x: (carry, x),
         last=model.cell.last,
     )
-    readout, variables = model.clone(cell=passing), {"params": {**params, "cell": ()}}
+    readout = model.clone(cell=passing, vocab_size=None, embedding_size=None)
+    variables = {"params": {**params, "cell": ()}}
 
     def loss_fn(ys: Array) -> Array:
         real = jnp.arange(ys.shape[0], dtype=example.length.dtype) < example.length
@@ -221,6 +229,21 @@ def loss_of_outputs(
         return mean(loss(outputs, example.targets, example.mask))
 
     return loss_fn
+
+
+def cell_inputs(model: nn.Module, params: PyTree, inputs: PyTree) -> Array:
+    """Returns what the cell of a model reads: rows of the embedding for tokens.
+
+    Args:
+      model: a model around a cell.
+      params: its parameters.
+      inputs: `[*batch, time]` tokens, or `[*batch, time, input]`; of a translator the
+        pair that it reads.
+    """
+    inputs = of_cell(inputs)
+    if model.vocab_size is None:
+        return inputs
+    return params["embedding"]["embedding"][inputs]
 
 
 def fetch(flow: GradientFlow, shares: LagShares | None) -> dict[str, np.ndarray]:

@@ -18,7 +18,7 @@ from flax.training.train_state import TrainState
 
 from experiments.common import environment
 from experiments.common.launch import BAD_FLAG, NO_CHECKPOINT, NON_FINITE, Exit
-from experiments.runs import run_dir, training_state
+from experiments.runs import run_dir, task_file, training_state
 from experiments.runs.checkpoints import Checkpoints, NonFiniteError
 from experiments.runs.factories import build_source
 from experiments.runs.flow import GradientFlow, LagShares, fetch, summary
@@ -63,6 +63,7 @@ def train(options: Options) -> None:
         run_dir.open_run(options, environment.describe()) as run,
     ):
         run.update(task=training_state.describe_task(programs.source))
+        task_file.write(run.path, programs.source)
         with Display(options.progress, options.num_steps) as display:
             loop = Loop(options, programs, run, display, stop)
             result = _train(options, loop, run)
@@ -184,7 +185,7 @@ class Loop:
             raise NonFiniteError("no validation metric was finite")
         if best.best_step != self.step:
             best = training_state.restore_step(
-                self._checkpoints, self._programs, int(best.best_step)
+                self._checkpoints, self._programs.state_shape, int(best.best_step)
             )
         values = self._measure(best, "test")
         if values is None:
@@ -194,7 +195,9 @@ class Loop:
         return training_state.describe_result(self._source, self._training, values)
 
     def _restore(self) -> tuple[int, training_state.Training]:
-        found = training_state.restore_newest(self._checkpoints, self._programs)
+        found = training_state.restore_newest(
+            self._checkpoints, self._programs.state_shape
+        )
         if found is None and self._options.resume == "must":
             raise Exit(
                 NO_CHECKPOINT, f"--resume=must: no checkpoint in {self._run.path}"
@@ -258,7 +261,7 @@ class Loop:
             with self._pace.timed("lag_shares"):
                 shares = jax.block_until_ready(programs.measure_shares(state))
         with self._pace.timed("probed_update"):
-            raw = self._source.fetch("train", self.step)
+            raw = self._source.train_batch(self.step)
             state, metrics, flow = programs.probed_update(state, raw)
             jax.block_until_ready((metrics, flow))
         return state, Call(self.step, 1, metrics, flow, shares)

@@ -5,7 +5,7 @@ from typing import Any
 
 from experiments.common.flag_groups import ModelFlags, OptimiserFlags, TaskFlags, refuse
 from experiments.common.launch import FlagSpec, format_value, groups
-from experiments.common.names import TASKS, VARIANTS
+from experiments.common.names import TASKS, TRANSLATION, VARIANTS
 from experiments.runs.remedy_flags import RemedyFlags
 from experiments.runs.run_flags import DisplayFlags, LoopFlags, RunFlags
 
@@ -53,10 +53,21 @@ class Options(
             f"--task={self.task}, whose batches are read on the host, one a step",
         )
         refuse(
+            self.model == "bag_of_words" and self.gradient_every > 0,
+            f"--gradient_every={self.gradient_every}: expected 0 for "
+            "--model=bag_of_words, through which no gradient travels in time",
+        )
+        refuse(
             self.product_dtype != "float32" and self.h_detach > 0,
             f"--product_dtype={self.product_dtype}: expected float32 with --h_detach "
             "above 0, whose noise is not part of the products' rule",
         )
+        for name in ("omega", "flossing"):
+            refuse(
+                self.task in TRANSLATION and getattr(self, name) > 0,
+                f"--{name}={getattr(self, name):g}: expected 0 for --task={self.task}, "
+                "of whose model it would see the decoder alone",
+            )
         self.check_model()
         self.check_remedies()
 

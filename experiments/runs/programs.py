@@ -6,8 +6,8 @@ traced twice and the time per step does not include compilation.
 
 import functools
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ from experiments.runs.flow import (
 )
 from experiments.runs.options import Options
 from experiments.runs.remedies import add_remedies
-from experiments.runs.sources import Source, first_examples, purpose_key
+from experiments.runs.sources import Source, first_examples, of_cell, purpose_key
 from seqjax.array_types import Array, PyTree
 from seqjax.losses import Sums
 from seqjax.training import (
@@ -39,6 +39,29 @@ from seqjax.training import (
     train_step,
 )
 from seqjax.unroll import make_probes
+
+Shapes: TypeAlias = tuple[tuple[int, ...], ...]
+
+
+class ByShape:
+    """A function of a state and a raw batch, compiled for every shape of the batch.
+
+    Attributes:
+      largest: the program for the longest sequences.
+    """
+
+    def __init__(self, programs: Mapping[Shapes, Compiled]) -> None:
+        """Takes the programs by the shapes of the batch, the longest ones first."""
+        self._programs = programs
+        self.largest = next(iter(programs.values()))
+
+    def __call__(self, state: TrainState, raw: Any, *arguments: Any) -> Any:
+        """Runs the program for the shapes of `raw`."""
+        return self._programs[_shapes(raw)](state, raw, *arguments)
+
+
+def _shapes(raw: Any) -> Shapes:
+    return tuple(np.shape(leaf) for leaf in jax.tree.leaves(raw))
 
 
 class Programs:
@@ -76,12 +99,14 @@ class Programs:
         self._objective = add_remedies(objective, options, self.model)
         self._clip = make_clip(options.clip_norm or None, options.clip_value or None)
         self._seed, self._steps_per_call = options.seed, options.steps_per_call
-        self._raw = source.fetch("train", 0)
+        self._raw = source.shapes[0]
         self.state_shape = jax.eval_shape(self._initial_state)
-        probes = jax.eval_shape(self._probes, self.state_shape.params)
-        self.parts = (*leaves_by_name(probes), "joint")
-        self._probe_raw = source.fetch("valid", 0)
-        self.lag_edges = self._lag_edges() if options.lag_sequences else ()
+        self.parts, self.lag_edges = ("joint",), ()
+        params = self.state_shape.params
+        if "cell" in params:
+            probes = jax.eval_shape(lambda params: self._probes(params, 1), params)
+            self.parts = (*leaves_by_name(probes), "joint")
+            self.lag_edges = self._lag_edges() if options.lag_sequences else ()
 
     def initial_state(self) -> TrainState:
         """Returns the state before the first update, its leaves NumPy arrays."""
@@ -111,7 +136,7 @@ class Programs:
           The new state, and metrics `[steps_per_call]`, the first `count` of which
           count; scalars where `--steps_per_call` is 1.
         """
-        raw = self.source.fetch("train", step)
+        raw = self.source.train_batch(step)
         if self._steps_per_call == 1:
             return self.update(state, raw)
         return self.updates(state, raw, np.int32(count))
@@ -121,47 +146,59 @@ class Programs:
         return float(np.asarray(self._schedule(updates)))
 
     @functools.cached_property
-    def update(self) -> Compiled:
+    def update(self) -> "ByShape":
         """`(state, raw) -> (state, metrics)`; uses up the state that goes in."""
-        return self._compile(self._update, self._raw, donate_argnums=0)
+        return self._compile(self._update, donate_argnums=0)
 
     @functools.cached_property
-    def updates(self) -> Compiled:
+    def updates(self) -> "ByShape":
         """`(state, raw, count) -> (state, metrics)`: `update`, `count` times.
 
         One program for every count, with the body of `update`: the same bits.
         """
-        return self._compile(self._updates, self._raw, np.int32(0), donate_argnums=0)
+        return self._compile(self._updates, np.int32(0), donate_argnums=0)
 
     @functools.cached_property
-    def probed_update(self) -> Compiled:
+    def probed_update(self) -> "ByShape":
         """`update`, to the bit, that also returns a `GradientFlow`."""
-        return self._compile(self._probed_update, self._raw, donate_argnums=0)
+        return self._compile(self._probed_update, donate_argnums=0)
 
     @functools.cached_property
-    def shares_by_lag(self) -> Compiled:
+    def shares_by_lag(self) -> "ByShape":
         """`(state, raw) -> LagShares` of the first few sequences of a batch."""
-        return self._compile(self._shares_by_lag, self._probe_raw)
+        return self._compile(self._shares_by_lag, raws=(self.source.probe_batch,))
 
     def measure_shares(self, state: TrainState) -> LagShares:
         """Returns shares by lag on the first sequences of the validation set."""
-        return self.shares_by_lag(state, self._probe_raw)
+        return self.shares_by_lag(state, self.source.probe_batch)
 
     @functools.cached_property
-    def evaluate_batch(self) -> Compiled:
+    def evaluate_batch(self) -> "ByShape":
         """`(state, raw, count) -> sums` over the first `count` sequences."""
-        return self._compile(self._evaluate_batch, self._raw, np.int32(0))
+        return self._compile(self._evaluate_batch, np.int32(0))
 
     def _compile(
-        self, function: Callable[..., Any], *arguments: Any, **options: Any
-    ) -> Compiled:
-        """Compiles a function of the state and `arguments`."""
+        self,
+        function: Callable[..., Any],
+        *arguments: Any,
+        raws: Sequence[Any] = (),
+        **options: Any,
+    ) -> "ByShape":
+        """Compiles a function of the state, a raw batch and `arguments`.
+
+        For the shapes of all batches, or those of `raws`.
+        """
         if self._mesh is not None:
             # The state stays on all devices; a batch is made where it is needed.
             shared = NamedSharding(self._mesh, SHARED)
             options |= {"in_shardings": shared, "out_shardings": shared}
         program = jax.jit(function, **options)
-        return program.lower(self.state_shape, *arguments).compile()
+        return ByShape(
+            {
+                _shapes(raw): program.lower(self.state_shape, raw, *arguments).compile()
+                for raw in raws or self.source.shapes
+            }
+        )
 
     def evaluate(
         self,
@@ -201,11 +238,9 @@ class Programs:
             apply_fn=self.model.apply, params=variables["params"], tx=self._optimizer
         )
 
-    def _probes(self, params: PyTree) -> PyTree:
-        cell_params, batch_size = params["cell"], self.source.batch_size
-        return make_probes(
-            self.model.cell, cell_params, (batch_size,), self.source.length
-        )
+    def _probes(self, params: PyTree, num_steps: int) -> PyTree:
+        batch_shape = (self.source.batch_size,)
+        return make_probes(self.model.cell, params["cell"], batch_shape, num_steps)
 
     def _noise_key(self, state: TrainState) -> Array:
         return jax.random.fold_in(purpose_key(self._seed, "noise"), state.step)
@@ -255,11 +290,16 @@ class Programs:
             (SHARED, SPREAD, SHARED, SPREAD),
             (SHARED, SHARED, SPREAD, SHARED),
         )
+        num_steps = of_cell(example.inputs).shape[1]
+        probes = self._probes(state.params, num_steps)
         state, metrics, log_norms, gradients = step(
-            state, example, self._noise_key(state), self._probes(state.params)
+            state, example, self._noise_key(state), probes
         )
+        # As long as the longest batch: a sequence that has ended holds its carry.
+        padding = ((0, 0), (0, self.source.length - num_steps))
+        log_norms = jax.tree.map(lambda a: jnp.pad(a, padding, "edge"), log_norms)
         clipped, _ = self._clip.update(gradients, self._clip.init(gradients))
-        flow = summarise(log_norms, example.length, gradients, clipped)
+        flow = summarise(log_norms, of_cell(example.length), gradients, clipped)
         return state, metrics, flow
 
     def _lag_edges(self) -> tuple[int, ...]:

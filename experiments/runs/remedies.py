@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from experiments.runs.flow import loss_of_outputs
+from experiments.runs.flow import cell_inputs, loss_of_outputs
 from experiments.runs.options import Options
 from seqjax.array_types import Array, PyTree
 from seqjax.gradients.remedies import (
@@ -68,9 +68,8 @@ def _penalties(objective: Objective, options: Options, model: nn.Module) -> list
             def one(example: Example) -> Array:
                 # The errors are constants in it, and so are the readout's parameters.
                 loss_fn = loss_of_outputs(model, params, objective.loss, example)
-                return omega_penalty(
-                    model.cell, params["cell"], example.inputs, loss_fn
-                )
+                xs = cell_inputs(model, params, example.inputs)
+                return omega_penalty(model.cell, params["cell"], xs, loss_fn)
 
             return options.omega * jnp.mean(jax.vmap(one)(batch))
 
@@ -119,7 +118,8 @@ def _flossing_first(
                 model.cell, params["cell"], xs, options.flossing_exponents
             )
 
-        return options.flossing * jnp.mean(jax.vmap(one)(batch.inputs))
+        xs = cell_inputs(model, params, batch.inputs)
+        return options.flossing * jnp.mean(jax.vmap(one)(xs))
 
     def penalty(params: PyTree, batch: Example, step: Array) -> tuple[Array, Array]:
         first = step < options.flossing_steps

@@ -91,7 +91,7 @@ class LoopFlags:
         4,
         "Sequences of the validation set on which each such measurement also splits "
         "the gradient of the cell's parameters by lag; 0 for none. Not measured for "
-        "--bidirectional.",
+        "--bidirectional, nor for a translator.",
         low=0,
         high=10**4,
         unit="sequences",

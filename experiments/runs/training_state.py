@@ -8,7 +8,6 @@ from flax.training.train_state import TrainState
 
 from experiments.common.launch import NO_CHECKPOINT, Exit
 from experiments.runs.checkpoints import Checkpoints, DamagedError
-from experiments.runs.programs import Programs
 from experiments.runs.sources import Source
 
 
@@ -74,7 +73,7 @@ def is_better(training: Training, metric: float, *, lower_is_better: bool) -> bo
 
 
 def restore_newest(
-    checkpoints: Checkpoints, programs: Programs
+    checkpoints: Checkpoints, state_shape: TrainState
 ) -> tuple[int, Training] | None:
     """Returns the newest intact step and its state, or None before the first save.
 
@@ -82,7 +81,7 @@ def restore_newest(
       Exit: there are checkpoints, but none that is intact and fits.
     """
     try:
-        found = checkpoints.restore_newest(start(programs.state_shape))
+        found = checkpoints.restore_newest(start(state_shape))
     except ValueError as error:
         raise Exit(NO_CHECKPOINT, str(error)) from error
     if found is None and checkpoints.steps():
@@ -94,7 +93,9 @@ def restore_newest(
     return found
 
 
-def restore_step(checkpoints: Checkpoints, programs: Programs, step: int) -> Training:
+def restore_step(
+    checkpoints: Checkpoints, state_shape: TrainState, step: int
+) -> Training:
     """Returns the state of one step.
 
     Raises:
@@ -107,33 +108,33 @@ def restore_step(checkpoints: Checkpoints, programs: Programs, step: int) -> Tra
             f"steps {', '.join(map(str, checkpoints.steps())) or 'none'}",
         )
     try:
-        return checkpoints.restore(step, start(programs.state_shape))
+        return checkpoints.restore(step, start(state_shape))
     except (DamagedError, ValueError) as error:
         raise Exit(NO_CHECKPOINT, str(error)) from error
 
 
 def choose(
-    checkpoints: Checkpoints, programs: Programs, name: str
+    checkpoints: Checkpoints, state_shape: TrainState, name: str
 ) -> tuple[int, Training]:
     """Returns a step and its state.
 
     Args:
       checkpoints: those of the run.
-      programs: the programs of the run.
+      state_shape: structure, shapes and dtypes of its state.
       name: `latest`, `best` as the latest one knows it, or a step.
 
     Raises:
       Exit: there is no such checkpoint, or it is damaged or does not fit.
     """
     if name.isdecimal():
-        return int(name), restore_step(checkpoints, programs, int(name))
-    found = restore_newest(checkpoints, programs)
+        return int(name), restore_step(checkpoints, state_shape, int(name))
+    found = restore_newest(checkpoints, state_shape)
     if found is None:
         raise Exit(NO_CHECKPOINT, f"no checkpoint in {checkpoints.folder}")
     best_step = int(found[1].best_step)
     if name == "latest" or best_step == found[0]:
         return found
-    return best_step, restore_step(checkpoints, programs, best_step)
+    return best_step, restore_step(checkpoints, state_shape, best_step)
 
 
 def describe_task(source: Source) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from seqjax.models.common import (
     prepare_readout,
     run_cell,
 )
+from seqjax.models.packing import Packing, unpack
 from seqjax.unroll import last_output
 
 POOLINGS = ("last", "mean", "max")
@@ -68,6 +69,7 @@ class SequenceClassifier(nn.Module):
         carry: PyTree | None = None,
         probes: PyTree | None = None,
         deterministic: bool = True,
+        packing: Packing | None = None,
     ) -> tuple[PyTree, Array]:
         """Classifies sequences.
 
@@ -77,20 +79,33 @@ class SequenceClassifier(nn.Module):
             carry: Carry that enters the first step.
             probes: From `make_probes`.
             deterministic: Turns off all dropout; else pass an rng "dropout".
+            packing: Where the sequences stand, if several share a row: `xs` are then
+                rows, `[rows, time]` or `[rows, time, input]`, and `lengths`, which are
+                needed, those of the sequences. The logits are those of the sequences
+                alone.
 
         Returns:
-            The final carry, and logits `[*batch, classes]`.
+            The final carry, and logits `[*batch, classes]`; of rows the carry at the
+            end of each, and logits `[sequences, classes]`.
+
+        Raises:
+            ValueError: If sequences share rows and their lengths are not given.
         """
         check_choice("pooling", self.pooling, POOLINGS)
         xs = embed_optional(self.cell, xs, self.vocab_size, self.embedding_size)
         carry, ys = run_cell(
             self,
             xs,
-            lengths=lengths,
+            lengths=lengths if packing is None else None,
             carry=carry,
             probes=probes,
             deterministic=deterministic,
+            resets=None if packing is None else packing.resets,
         )
+        if packing is not None:
+            if lengths is None:
+                raise ValueError("lengths: expected those of the packed sequences")
+            ys = unpack(ys, packing, lengths, ys.shape[1])
         pooled = _pool(self.pooling, self.cell, ys, lengths)
         pooled = prepare_readout(self, pooled, deterministic=deterministic)
         return carry, dense_like(pooled, self.num_classes, name="readout")

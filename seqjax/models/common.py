@@ -44,6 +44,7 @@ def run_cell(
     carry: PyTree | None,
     probes: PyTree | None,
     deterministic: bool,
+    resets: Array | None = None,
 ) -> tuple[PyTree, PyTree]:
     """Unrolls the cell of a model, whose parameters are the subtree "cell".
 
@@ -55,6 +56,7 @@ def run_cell(
         probes: As in `unroll`.
         deterministic: Turns off the noise of the cell; else one key of the "dropout"
             collection feeds it.
+        resets: As in `unroll`.
 
     Returns:
         The final carry and the outputs, as `unroll` returns them.
@@ -65,12 +67,21 @@ def run_cell(
         xs,
         carry,
         lengths=lengths,
+        resets=resets,
         key=None if deterministic else model.make_rng("dropout"),
         window=model.window,
         method=model.method,
         probes=probes,
         product_dtype=model.product_dtype,
     )
+
+
+def cell_dtype(cell: Cell) -> DType:
+    """Returns the dtype of a cell's carry."""
+    carry = jax.eval_shape(
+        lambda key: cell.initial_carry(cell.init(key)), jax.random.key(0)
+    )
+    return jax.tree.leaves(carry)[0].dtype
 
 
 def make_embedding(cell: Cell, vocab_size: int, embedding_size: int) -> nn.Embed:
@@ -84,10 +95,7 @@ def make_embedding(cell: Cell, vocab_size: int, embedding_size: int) -> nn.Embed
     Returns:
         A Linen module named "embedding".
     """
-    carry = jax.eval_shape(
-        lambda key: cell.initial_carry(cell.init(key)), jax.random.key(0)
-    )
-    dtype = jax.tree.leaves(carry)[0].dtype
+    dtype = cell_dtype(cell)
     return nn.Embed(
         vocab_size, embedding_size, dtype=dtype, param_dtype=dtype, name="embedding"
     )

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import jax
 
-from seqjax.array_types import Array, Key
+from seqjax.array_types import Array, Key, PyTree
 from seqjax.made import Made
 
 
@@ -17,7 +17,8 @@ class Example(NamedTuple):
     after the last real step, "label" asks one thing at every step.
 
     Attributes:
-        inputs: `[time, input]`, float32; zero from step `length` on.
+        inputs: `[time, input]`, float32; zero from step `length` on. For a
+            `Translator` the pair of what it reads, and `length` a pair, too.
         targets: forecast `[output]`, float32; classify a scalar, int32; label
             `[time]`, int32.
         mask: What the loss counts, float32: `[time]` for label, else a scalar 1.
@@ -25,11 +26,11 @@ class Example(NamedTuple):
         length: Number of real steps, a scalar, int32.
     """
 
-    inputs: Array
+    inputs: PyTree
     targets: Array
     mask: Array
     scored: Array
-    length: Array
+    length: PyTree
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

@@ -40,6 +40,7 @@ LOSSES: Mapping[str, str] = MappingProxyType(
         "forecast": "mean_squared_error",
         "classify": "cross_entropy",
         "label": "cross_entropy",
+        "multilabel": "binary_cross_entropy",
     }
 )
 """Kind of a task -> name of its loss in `seqjax.losses`."""
@@ -174,7 +175,7 @@ def probe_train_step(
         state.params, probes
     )
     num_devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
-    batch_size = num_devices * batch.inputs.shape[0]
+    batch_size = num_devices * batch.mask.shape[0]
     log_norms = jax.tree.map(lambda a: a + math.log(batch_size), log_norms)
     gradients, metrics = _minimised(
         state, batch, objective, axis_name, values, gradients

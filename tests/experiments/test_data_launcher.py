@@ -12,7 +12,8 @@ import pytest
 from experiments import data
 from experiments.common.launch import Exit
 from experiments.data import Options, main, table
-from experiments.datasets.catalogue import DATASETS, DataError, Dataset, Member
+from experiments.datasets.catalogue import DATASETS
+from experiments.datasets.dataset import DataError, Dataset, Member
 
 ROOT = Path(__file__).parents[2]
 

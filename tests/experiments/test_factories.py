@@ -37,5 +37,5 @@ def test_the_delay_reaches_the_task() -> None:
     flags = ("--task=delayed_xor", "--length=9", "--batch_size=1")
     for flag, first_answer in (("--delay=3", 6), ("--delay=none", 4)):
         source = build_source(_options(*flags, flag), seed=0)
-        example = source.expand(source.fetch("train", 0))
+        example = source.expand(source.train_batch(0))
         assert int(np.argmax(example.mask[0])) == first_answer

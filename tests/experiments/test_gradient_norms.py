@@ -121,7 +121,7 @@ def test_cell_of_a_run(tmp_path: Path) -> None:
         "--lengths=10",
     )
     assert rows[0]["init"] == "a_run, step 7"
-    example = programs.source.expand(programs.source.fetch("valid", 0))
+    example = programs.source.expand(programs.source.probe_batch)
     assert arrays["0.joint"].shape == (2, 11)
     assert example.inputs.shape[1] == 8
     assert np.isfinite(arrays["0.joint"][:, :-1]).all()

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from experiments.common import names
 from experiments.common.launch import Exit, expand_flagfiles, flag, parse
 from experiments.datasets.mnist import MNIST_TASKS
+from experiments.datasets.texts import TEXT_LOADERS
 from experiments.runs.options import Options, format_flags
 from seqjax import initializers, tasks, training
 from seqjax.cells import CELLS
@@ -104,7 +105,8 @@ def test_legal_names_are_those_of_the_library() -> None:
     assert set(names.ACTIVATIONS) == set(ACTIVATIONS)
     assert set(names.OPTIMIZERS) == set(training.OPTIMIZERS)
     assert set(names.SCHEDULES) == set(training.SCHEDULES)
-    assert set(names.DATASETS) == set(MNIST_TASKS)
+    assert set(names.PIXELS) == set(MNIST_TASKS)
+    assert set(names.TEXTS) == {*TEXT_LOADERS, "word_order"}
     assert names.METHODS == METHODS
 
 

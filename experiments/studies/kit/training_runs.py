@@ -15,15 +15,17 @@ from experiments.runs import run_dir
 
 _ROOT = Path(__file__).parents[3]
 _AT_ONCE = 2
-# On one thread a small network costs no more processor time than on two, whose products
-# are too small to share, so that two runs side by side take half the time.
 # Where there is a GPU, neither may take all of its memory.
-_ENVIRONMENT = {"NPROC": "1", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+_ENVIRONMENT = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 _SHARED = {"report": False, "progress": "none", "lag_sequences": 0}
 
 
 def train(
-    folder: Path, runs: Mapping[str, Mapping[str, Any]], *, full: bool
+    folder: Path,
+    runs: Mapping[str, Mapping[str, Any]],
+    *,
+    full: bool,
+    num_threads: int | None = 1,
 ) -> dict[str, RunData]:
     """Trains all runs with `experiments.train`, two at a time.
 
@@ -34,6 +36,8 @@ def train(
       folder: of the study; the runs go to `short/NAME` or `full/NAME`.
       runs: flags by the run's name, values by the flag's name.
       full: whether these are the runs of the larger version.
+      num_threads: of one run; all there are if None. The products of a small network
+        are too small to be shared by threads.
 
     Returns:
       What each run logged.
@@ -45,7 +49,9 @@ def train(
     children: list[subprocess.Popen[str]] = []
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         waiting = [
-            pool.submit(_train, folder / name, _SHARED | dict(flags), children)
+            pool.submit(
+                _train, folder / name, _SHARED | dict(flags), num_threads, children
+            )
             for name, flags in runs.items()
         ]
         try:
@@ -60,15 +66,19 @@ def train(
 
 
 def _train(
-    path: Path, flags: Mapping[str, Any], children: list[subprocess.Popen[str]]
+    path: Path,
+    flags: Mapping[str, Any],
+    num_threads: int | None,
+    children: list[subprocess.Popen[str]],
 ) -> None:
     """Trains one run and prints its result."""
+    threads = {} if num_threads is None else {"NPROC": str(num_threads)}
     command = [sys.executable, "-m", "experiments.train", f"--run_dir={path}"]
     command += [f"--{name}={format_value(value)}" for name, value in flags.items()]
     child = subprocess.Popen(
         command,
         cwd=_ROOT,
-        env=_ENVIRONMENT | os.environ,
+        env=_ENVIRONMENT | threads | os.environ,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

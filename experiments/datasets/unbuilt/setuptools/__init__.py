@@ -1,0 +1,1 @@
+"""Stands in for setuptools where pip downloads a source package: builds nothing."""

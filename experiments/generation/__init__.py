@@ -1,0 +1,1 @@
+"""Text and music that a trained model makes up."""

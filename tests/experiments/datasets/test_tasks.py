@@ -1,0 +1,138 @@
+"""From loaded data to sequences with targets: by hand on small cases."""
+
+import math
+
+import numpy as np
+import pytest
+
+from experiments.datasets import music_tasks, series_tasks, text_tasks
+from experiments.datasets.dataset import RollSplit, SeriesData, TextData, TextSplit
+from experiments.datasets.language_tasks import cut_windows, whole_texts
+from experiments.datasets.sequences import Ragged
+from experiments.datasets.vocabulary import build_vocabulary
+from experiments.datasets.word_order import make_word_order
+
+
+def targets_of(split) -> Ragged:
+    assert isinstance(split.targets, Ragged)
+    return split.targets
+
+
+@pytest.mark.parametrize(("length", "window"), [(103, 10), (40, 8), (11, 10)])
+def test_overlapping_windows_score_every_token_once(length: int, window: int) -> None:
+    tokens = np.arange(length, dtype=np.int32)
+    cut = cut_windows(tokens, window, overlap=True)
+    assert cut.unscored is not None
+    scored: list[int] = []
+    targets = targets_of(cut).take(np.arange(len(cut.unscored)), window)
+    inputs = cut.inputs.take(np.arange(len(cut.unscored)), window)
+    np.testing.assert_array_equal(targets, inputs + 1)
+    for row, skipped in zip(targets, cut.unscored, strict=True):
+        scored += row[skipped:].tolist()
+    # From the second token on, up to what does not fill half a window.
+    assert scored == list(range(1, len(scored) + 1))
+    assert len(scored) > length - 1 - window / 2
+
+
+def test_training_windows_do_not_overlap() -> None:
+    cut = cut_windows(np.arange(35, dtype=np.int32), 10, overlap=False)
+    assert cut.inputs.values.tolist() == list(range(30))
+    assert targets_of(cut).values.tolist() == list(range(1, 31))
+    assert not np.any(cut.unscored)
+
+
+def test_a_whole_text_has_a_start_and_an_end() -> None:
+    vocabulary = build_vocabulary(["ab", "b"])
+    cut = whole_texts(vocabulary, ["ab", "c"])
+    decode = vocabulary.decode
+    assert decode(cut.inputs.values) == ["<start>", "a", "b", "<start>", "<unk>"]
+    assert decode(targets_of(cut).values) == ["a", "b", "<end>", "<unk>", "<end>"]
+    assert cut.inputs.lengths.tolist() == targets_of(cut).lengths.tolist() == [3, 2]
+
+
+def test_the_vocabulary_is_that_of_train() -> None:
+    def split(*texts: str) -> TextSplit:
+        return TextSplit(list(texts), np.arange(len(texts), dtype=np.int32) % 2)
+
+    splits = {"train": split("a b", "a"), "valid": split("b"), "test": split("a z", "")}
+    splits["test"] = split("a z", "b b b")
+    data = TextData("some", ("no", "yes"), splits)
+    task = text_tasks.tokenise(data, "words", 10)
+    assert task.vocabulary[4:] == ("a", "b")
+    assert task.splits["test"].inputs.values.tolist() == [4, 1, 5, 5, 5]
+    assert (task.classes, task.output_size, task.kind) == (("no", "yes"), 2, "classify")
+    assert task.baseline_metric == 0.5
+    by_character = text_tasks.tokenise(data, "characters", 10)
+    assert "".join(sorted(by_character.vocabulary[4:])) == " ab"
+
+
+def test_word_order_can_be_told_by_order_alone() -> None:
+    data = make_word_order()
+    seen: set[tuple[str, ...]] = set()
+    for split in data.splits.values():
+        bags = [tuple(sorted(text.split())) for text in split.texts]
+        # The two of a pair share their words and differ in class.
+        assert bags[::2] == bags[1::2]
+        assert split.labels.tolist() == [0, 1] * (len(bags) // 2)
+        for text, label in zip(split.texts, split.labels, strict=True):
+            words = text.split()
+            assert (words.index("不") == 1) == bool(label)
+        assert len(set(bags)) == len(bags) / 2
+        assert not seen & set(bags)
+        seen |= set(bags)
+
+
+def test_chorales_ask_for_the_next_chord(monkeypatch: pytest.MonkeyPatch) -> None:
+    roll = np.zeros((3, 88), np.uint8)
+    roll[[0, 1, 1, 2], [5, 6, 7, 5]] = 1
+    splits = dict.fromkeys(("train", "valid", "test"), RollSplit([roll, roll[:2]], []))
+    monkeypatch.setattr(music_tasks, "load_chorales", lambda folder: splits)
+    task = music_tasks.load_chorale_task(None)  # pyright: ignore[reportArgumentType]
+    train = task.splits["train"]
+    assert train.inputs.lengths.tolist() == [3, 2]
+    np.testing.assert_array_equal(targets_of(train).values[:3], roll)
+    np.testing.assert_array_equal(train.inputs.values[1:3], roll[:2].astype(bool))
+    assert not train.inputs.values[[0, 3]].any()
+    # Notes 5, 6 and 7 sound in 3, 2 and 2 of 5 steps, the other 85 in none.
+    on = (np.array([3, 2, 2] + [0] * 85) + 1) / 7
+    share = np.array([3, 2, 2] + [0] * 85) / 5
+    expected = -np.sum(share * np.log(on) + (1 - share) * np.log(1 - on))
+    assert task.baseline_loss == pytest.approx(expected, rel=1e-6)
+
+
+def test_weather_asks_for_the_change_from_the_last_hour(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    times = np.datetime64("2013-01-01T00") + np.arange(200).astype("timedelta64[h]")
+    values = np.random.default_rng(0).normal(60, 10, (200, 3)).astype(np.float32)
+    names = ("EWR.temp", "JFK.temp", "JFK.dewp")
+    series = SeriesData(names, times, values)
+    monkeypatch.setattr(series_tasks, "load_weather", lambda folder: series)
+    task = series_tasks.load_series_task("weather", None, context=5, horizon=2)  # pyright: ignore[reportArgumentType]
+    assert (task.input_size, task.output_size, task.horizon) == (2 + 4, 1, 2)
+    train = task.splits["train"]
+    assert isinstance(train.targets, np.ndarray)
+    scale = values[:140, 1].astype(np.float64).std()
+    expected = (values[5:7, 1] - values[4, 1]) / scale
+    np.testing.assert_allclose(train.targets[0, :, 0], expected, rtol=1e-4)
+    # No change is persistence, whose error the baseline is.
+    test = task.splits["test"].targets
+    assert isinstance(test, np.ndarray)
+    assert task.baseline_loss == pytest.approx(np.mean(test**2), rel=1e-6)
+    # Hour 6 is a quarter of a day.
+    hours = series_tasks.load_series("weather", None)  # pyright: ignore[reportArgumentType]
+    assert hours.names[2:] == ("sin_day", "cos_day", "sin_year", "cos_year")
+    np.testing.assert_allclose(hours.values[6, 2:4], [1, 0], atol=1e-6)
+
+
+def test_a_random_walk_has_the_windows_of_the_tutorials() -> None:
+    task = series_tasks.load_series_task("random_walk", None, context=30, horizon=1)  # pyright: ignore[reportArgumentType]
+    counts = {name: len(split.inputs.lengths) for name, split in task.splits.items()}
+    assert counts == {"train": 800, "valid": 100, "test": 100}
+    test = task.splits["test"]
+    assert isinstance(test.targets, np.ndarray)
+    last = test.inputs.take(np.arange(100), 30)[:, -1]
+    # A window's answer is the last step of the next window.
+    np.testing.assert_array_equal(test.targets[:-1], last[1:])
+    naive = float(np.mean((test.targets - last) ** 2))
+    assert math.isclose(task.baseline_loss, naive, rel_tol=1e-5)
