@@ -19,6 +19,7 @@ PIXELS = ("mnist_permuted", "mnist_pixels", "mnist_rows")
 TEXTS = (
     "newsgroups",
     "newsgroups_4",
+    "reuters_r52",
     "reuters_r8",
     "reviews_zh",
     "snippets_en",

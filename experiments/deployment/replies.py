@@ -50,7 +50,7 @@ def make_reply(
     if task.kind not in replies or (task.kind == "label" and task.vocabulary):
         raise ValueError(
             f"a model of {task.name} goes on with what it reads; expected one that "
-            "answers, try experiments.generate"
+            "answers; try experiments.generate or experiments.translate"
         )
     return replies[task.kind]
 

@@ -61,19 +61,16 @@ def _label(axis: Axis, name: str, tokens: Sequence[str]) -> None:
         axis.set_ticklabels([str(number) for number in range(1, len(tokens) + 1)])
         axis.set_label_text(f"{name}, tokens by number: no font here has their glyphs")
         return
-    labels = axis.set_ticklabels(list(tokens), fontproperties=font)
-    for label in labels:
-        # A dollar sign is one, and no formula.
-        label.set_parse_math(False)
+    axis.set_ticklabels(list(tokens), fontproperties=font, parse_math=False)
     axis.set_label_text(name)
 
 
 def _font_with(characters: set[str]) -> FontProperties | None:
     """Returns the first font that has a glyph for every character, or None."""
-    files = {font.name: font.fname for font in fontManager.ttflist}
-    for family in _FAMILIES:
-        if family in files:
-            font = get_font(files[family])
-            if all(font.get_char_index(ord(letter)) for letter in characters):
-                return FontProperties(fname=files[family])
+    installed = {font.name for font in fontManager.ttflist}
+    for family in filter(installed.__contains__, _FAMILIES):
+        path = fontManager.findfont(family)
+        font = get_font(path)
+        if all(font.get_char_index(ord(letter)) for letter in characters):
+            return FontProperties(fname=path)
     return None

@@ -21,6 +21,7 @@ from experiments.common.launch import BAD_FLAG, NO_CHECKPOINT, Exit, parse
 from experiments.datasets import literature
 from experiments.datasets.description import TaskDescription
 from experiments.datasets.midi import midi_bytes
+from experiments.datasets.vocabulary import END, START
 from experiments.generation.chords import Chords
 from experiments.generation.language import Language
 from experiments.generation.sampler import Sampler
@@ -247,6 +248,13 @@ def test_a_file_holds_what_was_shown(runs: Path, say, tmp_path: Path) -> None:
     assert output.read_text() == shown
 
 
+def test_poems_begin_at_the_start_token_and_text_without_beginning_at_a_line() -> None:
+    verse = Language(description("quatrains", HAN + "，。"), None)
+    assert (verse.start, verse.end) == (START, END)
+    text = Language(description("shakespeare", LETTERS), None)
+    assert (text.show(text.start), text.end) == ("\n", None)
+
+
 def test_line_breaks_and_backslashes_can_be_written() -> None:
     language = Language(description("shakespeare", LETTERS + "\\"), None)
     for prompt, text in ((r"H\nT", "H\nT"), (r"H\\nT", r"H\nT"), (r"\\\n", "\\\n")):
@@ -434,10 +442,11 @@ def test_wrong_flags_do_not_need_jax(
 def started(run: Path, *arguments: str) -> subprocess.Popen[bytes]:
     """A launcher that would go on for minutes."""
     flags = (f"--run_dir={run}", "--num_tokens=1000000", *arguments)
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
     return subprocess.Popen(
         command(*flags, module="experiments.generate"),
         cwd=ROOT,
-        env=os.environ | {"PYTHONUTF8": "1"},
+        env=environment | {"PYTHONUTF8": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
@@ -447,11 +456,12 @@ def test_an_interrupt_ends_it_with_what_was_written(runs: Path, tmp_path: Path) 
     output = tmp_path / "text.txt"
     with started(runs / "shakespeare", f"--output={output}") as process:
         assert process.stdout is not None
-        seen = process.stdout.read(20)  # shown before the end: it streams
+        seen = os.read(process.stdout.fileno(), 1 << 16)
         process.send_signal(signal.SIGINT)
         rest, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors == b""
+    assert 0 < len(seen) < 4096  # it did not wait for a buffer to fill
     # The signal may fall between noting a token and showing it.
     assert output.read_bytes().startswith(seen + rest)
     assert len(output.read_bytes()) <= len(seen + rest) + 2

@@ -5,7 +5,7 @@ import itertools
 import json
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +216,12 @@ def parse_data_dir(run: Path) -> str:
     return next(line for line in lines if line.startswith("--data_dir=")).split("=")[1]
 
 
+def test_a_part_of_the_test_set_is_evenly_from_all_of_it() -> None:
+    pairs = PairSplit(list("abcdefghij"), list("0123456789"))
+    assert evaluation.spread(pairs, 4) == (list("acfh"), list("0257"))
+    assert evaluation.spread(pairs, 0) == evaluation.spread(pairs, 11) == pairs
+
+
 def test_a_picture_of_attention_is_drawn(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,6 +247,13 @@ def test_lines_are_translated_in_their_order(
     expected = ["three two one.", "", "five four.", "one three."]
     source, target = tmp_path / "in.txt", tmp_path / "out.txt"
     source.write_text("\n".join(sentences) + "\n")
+    made_by, made = [], Search.translate
+
+    def recorded(search: Search, sentences: Sequence[str]) -> list[str]:
+        made_by.append(search.name)
+        return made(search, sentences)
+
+    monkeypatch.setattr(Search, "translate", recorded)
     monkeypatch.setattr(translate, "_LINES_AT_ONCE", 3)
     translate.main(options(run, f"--input={source}", f"--output={target}"))
     assert target.read_text().split("\n") == [*expected, ""]
@@ -248,6 +261,7 @@ def test_lines_are_translated_in_their_order(
     monkeypatch.setattr(sys, "stdin", io.StringIO("甲乙丙\n"))
     translate.main(options(run, "--input=-", "--num_beams=1"))
     assert capsys.readouterr().out == "three two one.\n"
+    assert made_by == ["beam search, 4", "beam search, 4", "greedy search"]
 
 
 def test_what_cannot_be_read_is_one_line(run: Path, tmp_path: Path) -> None:
@@ -343,11 +357,14 @@ def test_the_commonest_target_and_the_first_of_several() -> None:
 
 def test_the_picture_shows_the_weights_and_names_what_it_can() -> None:
     weights = np.eye(2, 3)
-    figure = attention.draw_attention(weights, ["甲", "乙", "丙"], ["$", "b$"])
+    figure = attention.draw_attention(weights, ["甲", "乙", "丙"], ["$", "$b$"])
     axes = figure.axes[0]
     np.testing.assert_array_equal(axes.images[0].get_array(), weights)
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["$", "b$"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["$", "$b$"]
+    assert not any(label.get_parse_math() for label in axes.get_yticklabels())
     assert axes.get_ylabel() == "translation"
+    fonts = {label.get_fontproperties().get_file() for label in axes.get_yticklabels()}
+    assert {Path(str(font)).stem for font in fonts} == {"DejaVuSans"}
     figure.canvas.draw()
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from flax.training.train_state import TrainState
 
 from seqjax import cells, gradients, make_probes, unroll
@@ -213,6 +214,26 @@ def test_dropout_follows_its_key_and_only_in_training():
     np.testing.assert_array_equal(run(0), run(0))
     assert not np.array_equal(run(0), run(1))
     np.testing.assert_array_equal(run(0, True), apply(variables, (SOURCES, TARGETS))[1])
+
+
+def test_dropout_acts_on_both_embeddings_and_on_what_is_read_out():
+    model = Translator(cells.gru(3, 4), cells.gru(3, 4), 7, 9, 3, dropout_rate=0.5)
+    xs, key, seen = (SOURCES, TARGETS), jax.random.key(0), []
+
+    def record(next_fn, args, kwargs, context):
+        if isinstance(context.module, nn.Dropout):
+            seen.append((args[0].shape, kwargs["deterministic"]))
+        return next_fn(*args, **kwargs)
+
+    variables = jax.eval_shape(model.init, key, xs)
+    for deterministic in (True, False):
+        apply = functools.partial(
+            model.apply, deterministic=deterministic, rngs={"dropout": key}
+        )
+        with nn.intercept_methods(record):
+            jax.eval_shape(apply, variables, xs)
+    shapes = [(3, 6, 3), (3, 5, 3), (3, 5, 4)]
+    assert seen == [(shape, flag) for flag in (True, False) for shape in shapes]
 
 
 def test_the_noise_of_both_cells_is_on_in_training_alone(monkeypatch):

@@ -118,7 +118,7 @@ def test_both_sides_of_a_pair_stay_together(num_buckets: int) -> None:
 @pytest.mark.parametrize("max_length", [0, 12])
 def test_both_sides_are_cut_and_the_targets_count(max_length: int) -> None:
     source = numbered_pairs(max_length, 3)
-    weight = 0
+    weight, source_steps = 0, 0
     for raw, count in source.eval_batches("valid", 0):
         example = source.expand(raw)
         example = jax.tree.map(np.asarray, example)
@@ -129,7 +129,8 @@ def test_both_sides_are_cut_and_the_targets_count(max_length: int) -> None:
         np.testing.assert_array_equal(example.mask, steps)
         assert of_cell(example.inputs) is example.inputs[1]
         weight += int(example.mask[:count].sum())
+        source_steps += int(example.length[0][:count].sum())
     generator = np.random.default_rng(0)
     generator.integers(1, 30, (90, 2))
-    lengths = generator.integers(1, 30, (20, 2))[:, 1]
-    assert weight == np.minimum(lengths, max_length or 99).sum()
+    lengths = np.minimum(generator.integers(1, 30, (20, 2)), max_length or 99)
+    assert [source_steps, weight] == lengths.sum(axis=0).tolist()
