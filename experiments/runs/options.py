@@ -5,7 +5,7 @@ from typing import Any
 
 from experiments.common.flag_groups import ModelFlags, OptimiserFlags, TaskFlags, refuse
 from experiments.common.launch import FlagSpec, format_value, groups
-from experiments.common.names import TASKS, TRANSLATION, VARIANTS
+from experiments.common.names import LANGUAGE, MUSIC, TASKS, TRANSLATION, VARIANTS
 from experiments.runs.remedy_flags import RemedyFlags
 from experiments.runs.run_flags import DisplayFlags, LoopFlags, RunFlags
 
@@ -51,6 +51,11 @@ class Options(
             self.steps_per_call > 1 and self.task not in TASKS,
             f"--steps_per_call={self.steps_per_call}: expected 1 for "
             f"--task={self.task}, whose batches are read on the host, one a step",
+        )
+        refuse(
+            self.bidirectional and self.task in (*LANGUAGE, *MUSIC),
+            f"--bidirectional: expected false for --task={self.task}, where the "
+            "answer to a step is the input of the next one",
         )
         refuse(
             self.model == "bag_of_words" and self.gradient_every > 0,

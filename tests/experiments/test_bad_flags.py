@@ -38,6 +38,11 @@ CASES = [
     (["--method=fast"], ["--method=fast", "scan"]),
     (["--product_dtype=float16"], ["--product_dtype=float16", "float32, bfloat16"]),
     (["--product_dtype=bfloat16", "--zoneout=0.1"], ["--product_dtype", "--zoneout"]),
+    (["--task=chorales", "--bidirectional"], ["--bidirectional", "--task=chorales"]),
+    (
+        ["--task=word_order", "--model=bag_of_words"],
+        ["--gradient_every=100", "expected 0", "bag_of_words"],
+    ),
     (["--hidden_size=big"], ["--hidden_size=big", "whole number", "units"]),
     (["--hidden_size=3.5"], ["--hidden_size=3.5", "whole number"]),
     (["--hidden_size=0"], ["--hidden_size=0", "at least 1"]),
