@@ -170,8 +170,11 @@ def test_the_signature_lists_what_goes_in(served: Served, tmp_path: Path) -> Non
 def test_the_same_export_has_the_same_bytes_and_no_paths(
     served: Served, tmp_path: Path
 ) -> None:
+    option = "jax_traceback_in_locations_limit"
+    setting = getattr(jax.config, option)
     for name in ("a", "b"):
         exported(tmp_path / name, served, served.params)
+    assert getattr(jax.config, option) == setting != 0
     files = (artifact.PROGRAM, artifact.WEIGHTS, artifact.SIGNATURE)
     for name in files:
         data = (tmp_path / "a" / name).read_bytes()

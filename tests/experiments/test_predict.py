@@ -160,9 +160,10 @@ def test_forecasts_take_values(tmp_path: Path) -> None:
 
 def test_labels_of_steps_end_with_the_sequence(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", TAGS)
-    lines = [{"inputs": [[1], [0], [1]]}, {"inputs": [[1]]}]
+    # The first is padded to 6 steps.
+    lines = [{"inputs": [[1], [0], [1], [0], [1]]}, {"inputs": [[1]]}]
     _, answers = predicted(run, write_lines(tmp_path / "in", lines), "--all_scores")
-    assert [len(answer["labels"]) for answer in answers] == [3, 1]
+    assert [len(answer["labels"]) for answer in answers] == [5, 1]
     for answer in answers:
         for label, score, every in zip(
             answer["labels"], answer["scores"], answer["all_scores"], strict=True

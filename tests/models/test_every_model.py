@@ -181,7 +181,8 @@ def test_every_option_is_handed_on_to_unroll(name, monkeypatch):
     for given in (options, noisy):
         assert given["lengths"] is lengths
         assert given["probes"] is probes
-        assert len(given) == 5
+        assert given["resets"] is None
+        assert len(given) == 6
 
 
 def test_window_truncates_the_gradient_of_the_cell():
