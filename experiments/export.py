@@ -5,6 +5,7 @@ them in a fresh process whether they answer as the run does.
 """
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,38 +132,29 @@ def _verify(out_dir: Path, served: "Served", params: Any) -> int:
 
 def _write_table(options: Options, out_dir: Path) -> None:
     from experiments.deployment.compressed import compare_compressions
-    from experiments.runs import loop, training_state
-    from experiments.runs.checkpoints import Checkpoints
+    from experiments.runs.measured import restore
 
-    path = Path(options.run_dir)
-    changed = {
-        name: getattr(options, name)
-        for name in ("eval_size", "data_dir")
-        if getattr(options, name) is not None
-    }
-    run_options = dataclasses.replace(run_dir.read_options(path), **changed)
-    programs = loop.build(run_options)
-    _, training = training_state.choose(
-        Checkpoints(path / "checkpoints"), programs.state_shape, options.checkpoint
+    restored = restore(
+        Path(options.run_dir),
+        options.checkpoint,
+        eval_size=options.eval_size,
+        data_dir=options.data_dir,
     )
-
-    def measure(params: Any) -> dict[str, float]:
-        state = training.state.replace(params=params)
-        return programs.evaluate(state, "test", run_options.eval_size) or {}
-
-    rows = compare_compressions(training.state.params, measure)
-    metric = programs.source.metric
+    source = restored.programs.source
+    rows = compare_compressions(
+        restored.state.params, functools.partial(restored.measure, "test")
+    )
     columns = {
         "stored": "kernels as",
         "zeros": "zeros",
         "bytes": "bytes",
         "share": "share",
         "loss": "test loss",
-        metric: f"test {metric}",
+        source.metric: f"test {source.metric}",
     }
     title = (
-        f"{programs.source.name}: a guess without memory has {metric} "
-        f"{programs.source.baseline_metric:.4g}"
+        f"{source.name}: a guess without memory has {source.metric} "
+        f"{source.baseline_metric:.4g}"
     )
     print_table(title, columns, rows)
     lines = b"".join(files.json_line(row) for row in rows)

@@ -8,8 +8,6 @@ import dataclasses
 import functools
 import itertools
 import os
-import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,10 +89,6 @@ def main(options: Options) -> int:
                 samples[-1].append(token)
                 print(material.show(token), end="", flush=True)
             print(material.ending, end="", flush=True)
-    except BrokenPipeError:
-        # Nobody reads on; what is left in the buffer must not be tried again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
     finally:
         if output and samples:
             material.write(output, samples)
@@ -114,10 +108,6 @@ def _material(options: Options) -> Language | Chords:
     if run_options.task not in (*LANGUAGE, *MUSIC):
         raise Exit(
             BAD_FLAG, f"{shown}; expected one of {', '.join((*LANGUAGE, *MUSIC))}"
-        )
-    if run_options.bidirectional:
-        raise Exit(
-            BAD_FLAG, f"{shown} with --bidirectional, which reads what it is to make up"
         )
     try:
         if run_options.task in LANGUAGE:

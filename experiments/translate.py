@@ -8,8 +8,6 @@ looks at, go into the run's directory and its report.html.
 import contextlib
 import dataclasses
 import itertools
-import os
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,10 +86,6 @@ def main(options: Options) -> int:
     with _opened(options) as (lines, output):
         try:
             _translate(options, lines, output)
-        except BrokenPipeError:
-            # Nobody reads on; what is left in the buffer must not be tried at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 128 + signal.SIGPIPE
         except UnicodeDecodeError as error:
             raise Exit(BAD_FLAG, f"--input={options.input}: not UTF-8 text") from error
     return 0

@@ -18,6 +18,8 @@ absl. Nothing here imports jax, so that ``--help`` and wrong flags answer at onc
 import dataclasses
 import difflib
 import math
+import os
+import signal
 import sys
 import textwrap
 import types
@@ -371,6 +373,21 @@ def launch(
       options_type: frozen dataclass whose fields are made by `flag`.
       listings: kinds of names that `--list` prints.
     """
+    try:
+        sys.exit(_run(main, options_type, listings))
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:
+        # Nobody reads on; what is left in the buffer must not be tried again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+
+
+def _run(
+    main: Callable[[Any], int | None],
+    options_type: type,
+    listings: Mapping[str, Sequence[str]],
+) -> int | None:
     module = sys.modules[main.__module__]
     program = module.__spec__.name if module.__spec__ else Path(sys.argv[0]).stem
     try:
@@ -378,12 +395,10 @@ def launch(
             raise Exit(
                 0, format_help(program, str(module.__doc__), options_type, listings)
             )
-        sys.exit(main(parse(sys.argv[1:], options_type, listings)))
+        code = main(parse(sys.argv[1:], options_type, listings))
     except Exit as error:
-        if error.code:
-            print(f"{program}: {_one_line(str(error))}", file=sys.stderr)
-        else:
-            print(error)
-        sys.exit(error.code)
-    except KeyboardInterrupt:
-        sys.exit(130)
+        code = error.code
+        shown = f"{program}: {_one_line(str(error))}" if code else str(error)
+        print(shown, file=sys.stderr if code else sys.stdout)
+    sys.stdout.flush()
+    return code

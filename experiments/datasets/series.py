@@ -55,10 +55,6 @@ CHANNELS = ("temp", "dewp", "humid", "wind_dir", "wind_speed", "precip", "visib"
 # One row says 1,048 miles an hour; the next strongest wind is 42.6.
 _MAX_WIND_SPEED = 100.0
 
-# 800 windows of 30 steps and the next one to learn from, 100 to test: none of either
-# set reaches into the other.
-RANDOM_WALK_RANGES = {"train": slice(0, 830), "test": slice(830, 960)}
-
 
 def load_stocks(data_dir: Path) -> SeriesData:
     """Loads the closing prices of 20 US stocks, adjusted for splits and dividends.

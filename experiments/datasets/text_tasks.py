@@ -15,15 +15,13 @@ from experiments.datasets.sequences import (
 )
 from experiments.datasets.texts import TEXT_LOADERS
 from experiments.datasets.vocabulary import (
+    TOKENISERS,
     Vocabulary,
     build_vocabulary,
-    characters,
-    words,
 )
 from experiments.datasets.word_order import make_word_order
 
 _BY_CHARACTER = ("reviews_zh",)
-_TOKENISERS = {"characters": characters, "words": words}
 
 
 def load_text_task(
@@ -54,7 +52,7 @@ def tokenise(data: TextData, tokens: str, vocab_size: int) -> SequenceData:
       vocab_size: most tokens of the vocabulary, which comes from train alone.
     """
     texts = {
-        split: [_TOKENISERS[tokens](text) for text in part.texts]
+        split: [TOKENISERS[tokens](text) for text in part.texts]
         for split, part in data.splits.items()
     }
     vocabulary = build_vocabulary(texts["train"], max_size=vocab_size)

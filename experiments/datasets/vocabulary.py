@@ -36,6 +36,9 @@ def characters(text: str) -> list[str]:
     return list(text)
 
 
+TOKENISERS = {"characters": characters, "words": words}
+
+
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
     """Tokens and their numbers, which are their places.

@@ -11,10 +11,9 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from experiments.datasets.description import TaskDescription
-from experiments.datasets.vocabulary import Vocabulary, characters, words
+from experiments.datasets.vocabulary import TOKENISERS, Vocabulary
 
 MAX_LINE_BYTES = 1 << 22
-_TOKENISERS = {"characters": characters, "words": words}
 
 
 class Request(NamedTuple):
@@ -75,7 +74,7 @@ def make_parser(task: TaskDescription, max_length: int) -> Callable[[Any], np.nd
     steps = slice(max_length or None)
     if not task.vocabulary:
         return lambda value: _features(value, task.input_size)[steps]
-    vocabulary, tokenise = Vocabulary(task.vocabulary), _TOKENISERS[task.tokens]
+    vocabulary, tokenise = Vocabulary(task.vocabulary), TOKENISERS[task.tokens]
 
     def parse(value: Any) -> np.ndarray:
         text = _entry(value, "text")

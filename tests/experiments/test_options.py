@@ -2,7 +2,9 @@
 
 import dataclasses
 import inspect
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -204,3 +206,17 @@ def test_flagfiles_parse_and_say_what_to_expect(path: Path) -> None:
         assert f"# {word}: " in text
     if re.search(r"# Command: python -m experiments\.train\b", text):
         parse([f"--flagfile={path}", "--run_dir=a"], Options)
+
+
+def test_help_that_nobody_reads_is_no_traceback() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.train", "--help"],
+        cwd=ROOT,
+        stdout=write,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")

@@ -13,13 +13,13 @@ from experiments.datasets.forecasting import forecast_splits
 from experiments.datasets.series import (
     AIRPORTS,
     CHANNELS,
-    RANDOM_WALK_RANGES,
     forward_fill,
     load_stocks,
     load_weather,
     parse_weather,
     random_walk,
 )
+from experiments.datasets.series_tasks import series_ranges
 from tests.experiments.datasets.stored import store
 
 STOCKS = gzip.compress(
@@ -128,9 +128,11 @@ def test_random_walk_is_noise_summed_around_a_sine() -> None:
 
 
 def test_the_ranges_of_the_walk_give_800_and_100_windows() -> None:
-    data = forecast_splits(random_walk(0), RANDOM_WALK_RANGES, window=30, horizon=1)
+    walk = random_walk(0)
+    ranges = series_ranges("random_walk", walk)
+    data = forecast_splits(walk, ranges, window=30, horizon=1)
     sizes = {name: cut.inputs.shape for name, cut in data.splits.items()}
-    assert sizes == {"train": (800, 30, 1), "test": (100, 30, 1)}
+    assert sizes == dict.fromkeys(ranges, (100, 30, 1)) | {"train": (800, 30, 1)}
     assert data.splits["train"].steps.max() < data.splits["test"].steps.min() - 30
 
 
