@@ -116,6 +116,14 @@ class TaskFlags:
         unit="steps",
         only={"task": _UNEVEN},
     )
+    transpose: int = flag(
+        0,
+        "Also learn from every piece moved up and down by up to so many semitones.",
+        low=0,
+        high=11,
+        unit="semitones",
+        only={"task": MUSIC},
+    )
     num_buckets: int = flag(
         1,
         "Buckets of similar lengths; a batch is from one, padded to its longest.",

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from experiments.common.launch import BAD_FLAG, Exit
 from experiments.datasets.description import TaskDescription
 from experiments.datasets.literature import HAN, QUATRAIN
 from experiments.datasets.vocabulary import END, START, Vocabulary
+from experiments.generation.verse import verse_shares
 
 # The task whose sequences begin anywhere and do not end.
 _WINDOWED = "shakespeare"
@@ -100,6 +101,8 @@ class Language:
         kept = [len(text) // 4 - 1 for text in texts if QUATRAIN.fullmatch(text)]
         lines = f"lines of 5: {kept.count(5)}, of 7: {kept.count(7)}"
         print(f"form kept: {len(kept)} of {len(texts)} ({lines})", file=sys.stderr)
+        if kept:
+            print(_verse(filter(QUATRAIN.fullmatch, texts)), file=sys.stderr)
 
     def write(self, path: Path, samples: Sequence[Sequence[np.ndarray]]) -> None:
         """Writes all texts, an empty line between any two."""
@@ -125,3 +128,16 @@ class Language:
                     BAD_FLAG, f"--form={size}: the run's vocabulary has no {mark!r}"
                 )
         return np.stack([*rows, np.arange(len(tokens)) == END])
+
+
+def _verse(poems: Iterable[str]) -> str:
+    """Says how many poems rhyme, and whether they mind the tones."""
+    try:
+        shares = verse_shares([*poems])
+    except ImportError as error:
+        return f"rhyme and tones were not looked at: {error}"
+    return (
+        f"in today's Mandarin {shares.rhyme:.0%} of them rhyme (real ones: 84 %), "
+        f"{shares.level:.0%} of the rhyming lines end in a level tone (92 %), and in "
+        f"{shares.alternation:.0%} of all lines the tones alternate (73 %)"
+    )

@@ -91,7 +91,7 @@ def load_data(options: TaskFlags) -> SequenceData:
     if name in TRANSLATION:
         return load_translation_task(name, folder, vocab_size=size, max_length=longest)
     if name in MUSIC:
-        return load_chorale_task(folder)
+        return load_chorale_task(folder, transpose=options.transpose)
     if name in SPEECH:
         return load_speech_task(name, folder)
     if name in SERIES:

@@ -22,9 +22,11 @@ from experiments.datasets import literature
 from experiments.datasets.description import TaskDescription
 from experiments.datasets.midi import midi_bytes
 from experiments.datasets.vocabulary import END, START
+from experiments.generation import verse as verse_module
 from experiments.generation.chords import Chords
 from experiments.generation.language import Language
 from experiments.generation.sampler import Sampler
+from experiments.generation.verse import verse_shares
 from experiments.runs import task_file, training_state
 from experiments.runs.checkpoints import Checkpoints
 from experiments.runs.factories import build_model
@@ -203,7 +205,10 @@ def test_a_form_is_kept(
         assert form.fullmatch(text)
         assert text.startswith(prompt)
     fives, sevens = (5, 0) if size == 5 else (0, 5)
-    assert err == f"form kept: 5 of 5 (lines of 5: {fives}, of 7: {sevens})\n"
+    form, verse = err.splitlines()
+    assert form == f"form kept: 5 of 5 (lines of 5: {fives}, of 7: {sevens})"
+    rhyming = verse_shares(texts).rhyme
+    assert verse.startswith(f"in today's Mandarin {rhyming:.0%} of them rhyme")
 
 
 def test_a_text_ends_at_its_end_and_has_no_special_token(runs: Path, say) -> None:
@@ -237,8 +242,19 @@ def test_forms_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
     )
     texts = [poem(rng, 5), poem(rng, 7), poem(rng, 7), poem(rng, 6), poem(rng, 5)[:-1]]
     language.report([list(language.read(text)) for text in texts])
-    expected = "form kept: 3 of 5 (lines of 5: 1, of 7: 2)\n"
-    assert capsys.readouterr().err == expected
+    form, verse = capsys.readouterr().err.splitlines()
+    assert form == "form kept: 3 of 5 (lines of 5: 1, of 7: 2)"
+    assert f"{verse_shares(texts[:3]).alternation:.0%} of all lines" in verse
+
+
+def test_without_readings_rhymes_are_said_to_be_unknown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(verse_module.importlib.util, "find_spec", lambda name: None)
+    language = Language(description("quatrains", HAN + "，。"), None)
+    language.report([list(language.read(poem(random.Random(1), 5)))])
+    told = capsys.readouterr().err.splitlines()[1]
+    assert told.startswith("rhyme and tones were not looked at: pypinyin is missing")
 
 
 def test_a_file_holds_what_was_shown(runs: Path, say, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from experiments.common import names
@@ -64,6 +64,8 @@ def _assignments(draw: st.DrawFn) -> dict:
     return {"run_dir": "runs/a"} | values
 
 
+# Seventy flags are slow to draw, which on a busy machine is no fault.
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(_assignments())
 def test_flags_text_gives_the_same_options(values: dict) -> None:
     arguments = [

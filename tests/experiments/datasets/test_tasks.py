@@ -1,5 +1,6 @@
 """From loaded data to sequences with targets: by hand on small cases."""
 
+import functools
 import math
 
 import numpy as np
@@ -87,7 +88,8 @@ def test_chorales_ask_for_the_next_chord(monkeypatch: pytest.MonkeyPatch) -> Non
     roll[[0, 1, 1, 2], [5, 6, 7, 5]] = 1
     splits = dict.fromkeys(("train", "valid", "test"), RollSplit([roll, roll[:2]], []))
     monkeypatch.setattr(music_tasks, "load_chorales", lambda folder: splits)
-    task = music_tasks.load_chorale_task(None)  # pyright: ignore[reportArgumentType]
+    load = functools.partial(music_tasks.load_chorale_task, None)  # pyright: ignore[reportArgumentType]
+    task = load(transpose=0)
     train = task.splits["train"]
     assert train.inputs.lengths.tolist() == [3, 2]
     np.testing.assert_array_equal(targets_of(train).values[:3], roll)
@@ -98,6 +100,15 @@ def test_chorales_ask_for_the_next_chord(monkeypatch: pytest.MonkeyPatch) -> Non
     share = np.array([3, 2, 2] + [0] * 85) / 5
     expected = -np.sum(share * np.log(on) + (1 - share) * np.log(1 - on))
     assert task.baseline_loss == pytest.approx(expected, rel=1e-6)
+    # There is no room below for more than five semitones, above for all six.
+    moved = load(transpose=6)
+    assert moved.splits["train"].inputs.lengths.tolist() == [3] * 12 + [2] * 12
+    chords = targets_of(moved.splits["train"]).values[: 12 * 3].reshape(12, 3, 88)
+    for shift, chord in enumerate(chords):
+        np.testing.assert_array_equal(chord[:, shift : shift + 3], roll[:, 5:8])
+        assert chord.sum() == roll.sum()
+    assert moved.splits["test"].inputs.lengths.tolist() == [3, 2]
+    assert moved.baseline_loss == task.baseline_loss
 
 
 def test_weather_asks_for_the_change_from_the_last_hour(
