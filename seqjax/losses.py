@@ -227,7 +227,7 @@ def pinball(
 ) -> Array:
     """Averages the pinball loss over entries, features and quantiles.
 
-    max(τ (y − q), (τ − 1) (y − q)) is least, on average, where q is the quantile τ of y.
+    max(τ (y − q), (τ − 1) (y − q)) is least on average where q is the quantile τ of y.
 
     Args:
         predictions: q, `[*axes, output, quantile]`, floating.
@@ -270,7 +270,7 @@ def pinball_sums(quantiles: tuple[float, ...]) -> Callable[..., Sums]:
     """
     if not quantiles or not all(0 < level < 1 for level in quantiles):
         raise ValueError(
-            f"quantiles: expected one or more, each above 0 and below 1, got {quantiles}"
+            f"quantiles: expected some, each above 0 and below 1, got {quantiles}"
         )
 
     def sums(predictions: Array, targets: Array, mask: Array | None = None) -> Sums:
