@@ -83,7 +83,9 @@ def _draw_window(axes: Axes, made: Forecasts, window: int) -> None:
     before = np.arange(1 - made.context, 1)
     ahead = np.arange(1, horizon + 1)
     # Points need markers, which differ in grey, too.
-    markers = [{"marker": m} if horizon == 1 else {} for m in "sox"]
+    markers: list[dict[str, Any]] = [
+        {"marker": m} if horizon == 1 else {} for m in "sox"
+    ]
     axes.plot(before, made.values[start - made.context : start, 0], **_SEEN)
     if made.interval:
         # Of one step, wide enough to be seen.
@@ -124,7 +126,7 @@ def draw_course(made: Forecasts) -> Figure | None:
         name = f"{made.interval:.0%} interval"
         ends = made.low[:, 0, 0], made.high[:, 0, 0]
         axes.fill_between(times, *ends, label=name, **_BAND)
-    thin = {"linewidth": 0.7} if len(times) > 400 else {}
+    thin: dict[str, Any] = {"linewidth": 0.7} if len(times) > 400 else {}
     axes.plot(times, made.truth[:, 0, 0], **(_CAME | thin))
     axes.plot(times, next(iter(made.naive.values()))[:, 0, 0], **(_NO_CHANGE | thin))
     axes.plot(times, made.model[:, 0, 0], **_MODEL)

@@ -201,6 +201,19 @@ def told_leads(horizon: int) -> list[int]:
     return sorted({lead for lead in (*_LEADS, horizon) if lead <= horizon})
 
 
+def lines(made: Forecasts) -> list[str]:
+    """Returns the errors at a few steps ahead in words, a line for each."""
+    scores, told = score(made), []
+    for lead in told_leads(made.model.shape[1]):
+        errors = [f"{name} {rmse[lead - 1]:.4g}" for name, rmse in scores.rmse.items()]
+        held = f"; {scores.coverage[lead - 1]:.1%} inside {made.interval:.0%}"
+        told.append(
+            f"{step_name(made)} {lead} ahead, error in {made.unit}: {', '.join(errors)}"
+            f"{held if made.interval else ''}"
+        )
+    return told
+
+
 def summary(made: Forecasts) -> dict[str, float]:
     """Returns the scores at a few steps ahead, by names as in `climatology_rmse_24`."""
     scores, found = score(made), {}

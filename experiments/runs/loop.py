@@ -204,6 +204,8 @@ class Loop:
         test = load_forecast_test(self._options)
         made = forecasts.make(self._source, test, outputs)
         forecasts.write(self._run.path, made)
+        for line in forecasts.lines(made):
+            self._display.say(line)
         return forecasts.summary(made)
 
     def _restore(self) -> tuple[int, training_state.Training]:
