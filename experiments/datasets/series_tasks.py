@@ -32,8 +32,8 @@ _WEATHER_UNITS = {
     "precip": "inches",
     "visib": "miles",
 }
-_TURNS = {"day": 24, "year": 24 * 365.25}  # hours
-_DAY = 24
+_DAY = 24  # hours
+_TURNS = {"day": _DAY, "year": 365.25 * _DAY}
 
 
 def load_series_task(
@@ -43,9 +43,10 @@ def load_series_task(
 
     random_walk: the prices themselves, as the tutorials forecast them. stocks: the
     daily log returns of 20 stocks. weather: the temperature at JFK minus that of the
-    last hour seen, out of all channels there, the hour of the day and the day of the
-    year; to forecast no change is persistence. All is standardised with the mean and
-    the deviation of train, and no window reaches across a split.
+    last hour seen, out of all channels there and the hour of the day; to forecast no
+    change is persistence. The day of the year is no input: train ends in September, and
+    a network knows nothing of angles that it never saw. All is standardised with the
+    mean and the deviation of train, and no window reaches across a split.
 
     The baseline is no change; where quantiles are asked, its loss has the quantiles of
     no change's own errors in train around it.
@@ -103,7 +104,7 @@ def load_series_task(
     )
 
 
-class TestPart(NamedTuple):
+class HeldOut(NamedTuple):
     """The test part of a series in its own units, and naive forecasts.
 
     Attributes:
@@ -126,9 +127,7 @@ class TestPart(NamedTuple):
     naive: Mapping[str, np.ndarray]
 
 
-def load_test_part(
-    name: str, data_dir: Path, *, context: int, horizon: int
-) -> TestPart:
+def load_held_out(name: str, data_dir: Path, *, context: int, horizon: int) -> HeldOut:
     """Loads what the test windows of a task are judged by.
 
     Args:
@@ -153,10 +152,10 @@ def load_test_part(
     if name == "weather":
         if context >= _DAY:
             naive["same hour yesterday"] = seasonal_naive(cut, _DAY)
-        calendar = np.column_stack([*_calendar(series.times).values()])
+        calendar = np.column_stack([*_calendar(series.times, ("day", "year")).values()])
         fit = calendar_fit(calendar, values, ranges["train"])
         naive["climatology"] = fit[ranges["test"]][cut.steps]
-    return TestPart(
+    return HeldOut(
         names=tuple(series.names[place] for place in asked),
         unit=_units(name, series.names)[asked[0]],
         times=series.times[ranges["test"]],
@@ -186,7 +185,7 @@ def load_series(name: str, data_dir: Path) -> SeriesData:
     weather = load_weather(data_dir)
     chosen = [i for i, n in enumerate(weather.names) if n.startswith(_AIRPORT)]
     names = tuple(weather.names[i] for i in chosen)
-    calendar = _calendar(weather.times)
+    calendar = _calendar(weather.times, ("day",))
     return SeriesData(
         (*names, *calendar),
         weather.times,
@@ -212,12 +211,14 @@ def series_ranges(name: str, series: SeriesData) -> Mapping[str, slice]:
     }
 
 
-def _calendar(times: np.ndarray) -> dict[str, np.ndarray]:
+def _calendar(times: np.ndarray, turns: Sequence[str]) -> dict[str, np.ndarray]:
     """Hour of the day and day of the year, as points on circles."""
     hours = times.astype("datetime64[h]").astype(np.int64)
     return {
-        f"{wave.__name__}_{name}": wave(2 * np.pi * (hours / period)).astype(np.float32)
-        for name, period in _TURNS.items()
+        f"{wave.__name__}_{turn}": wave(2 * np.pi * hours / _TURNS[turn]).astype(
+            np.float32
+        )
+        for turn in turns
         for wave in (np.sin, np.cos)
     }
 
@@ -229,8 +230,7 @@ def _units(name: str, channels: Sequence[str]) -> tuple[str, ...]:
         return (unit,) * len(channels)
     units = {f"{_AIRPORT}{name}": unit for name, unit in _WEATHER_UNITS.items()}
     units |= {
-        f"{wave}_{name}": f"{wave}(2π · hours since 1970-01-01T00 UTC / {period:g})"
-        for name, period in _TURNS.items()
+        f"{wave}_day": f"{wave}(2π · hour of the day in UTC / 24)"
         for wave in ("sin", "cos")
     }
     return tuple(units[channel] for channel in channels)

@@ -25,9 +25,9 @@ from experiments.datasets.mnist import load_mnist_task
 from experiments.datasets.music_tasks import load_chorale_task
 from experiments.datasets.sequences import SequenceData
 from experiments.datasets.series_tasks import (
-    TestPart,
+    HeldOut,
+    load_held_out,
     load_series_task,
-    load_test_part,
 )
 from experiments.datasets.speech_tasks import load_speech_task
 from experiments.datasets.text_tasks import load_text_task
@@ -123,7 +123,7 @@ def load_pairs(options: TaskFlags) -> Mapping[str, PairSplit]:
     return PAIR_LOADERS[options.task](_data_folder(options))
 
 
-def load_forecast_test(options: TaskFlags) -> TestPart:
+def load_forecast_test(options: TaskFlags) -> HeldOut:
     """Returns the test part of a series, as it was measured, and naive forecasts.
 
     Args:
@@ -132,7 +132,7 @@ def load_forecast_test(options: TaskFlags) -> TestPart:
     Raises:
       DataError: the files are missing or not what they should be.
     """
-    return load_test_part(
+    return load_held_out(
         options.task,
         _data_folder(options),
         context=options.context,

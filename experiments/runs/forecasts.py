@@ -13,7 +13,7 @@ from experiments.common import files
 from experiments.datasets.description import TaskDescription
 from experiments.datasets.forecasting import block_error, rmse
 from experiments.datasets.prepared import npz_bytes, read_npz
-from experiments.datasets.series_tasks import TestPart
+from experiments.datasets.series_tasks import HeldOut
 from experiments.datasets.units import in_units
 
 NAME = "forecasts.npz"
@@ -64,7 +64,7 @@ class Forecasts(NamedTuple):
         return self.values[self.steps]
 
 
-def make(task: TaskDescription, test: TestPart, outputs: np.ndarray) -> Forecasts:
+def make(task: TaskDescription, test: HeldOut, outputs: np.ndarray) -> Forecasts:
     """Puts a model's outputs beside what came and what naive forecasts say.
 
     Args:
