@@ -53,14 +53,16 @@ def part() -> HeldOut:
 
 def made() -> forecasts.Forecasts:
     """The model says 0.1 more than the last, that is one degree, at both steps."""
-    outputs = np.array([-0.1, 0.1, 0.3], np.float32) * np.ones((3, 2, 1, 1), np.float32)
+    outputs = np.array([-0.05, 0.1, 0.3], np.float32) * np.ones(
+        (3, 2, 1, 1), np.float32
+    )
     return forecasts.make(TASK, part(), outputs)
 
 
 def test_what_is_made_is_in_units() -> None:
     found = made()
     np.testing.assert_allclose(found.model[..., 0], [[53, 53], [55, 55], [54, 54]])
-    np.testing.assert_allclose(found.low[..., 0], found.model[..., 0] - 2, rtol=1e-6)
+    np.testing.assert_allclose(found.low[..., 0], found.model[..., 0] - 1.5, rtol=1e-6)
     np.testing.assert_allclose(found.high[..., 0], found.model[..., 0] + 2, rtol=1e-6)
     np.testing.assert_array_equal(found.truth[..., 0], [[54, 53], [53, 53], [53, 60]])
     assert (found.interval, found.context) == (0.9, 2)
@@ -73,9 +75,9 @@ def test_scores_by_hand() -> None:
     expected = [math.sqrt(5 / 3), math.sqrt(51 / 3)]
     np.testing.assert_allclose(scores.rmse["no change"], expected)
     assert scores.rmse["always 53"][0] == pytest.approx(math.sqrt(1 / 3))
-    # Inside are those that are off by two at most.
-    np.testing.assert_allclose(scores.coverage, [1, 2 / 3])
-    np.testing.assert_allclose(scores.width, [4, 4], rtol=1e-6)
+    # Inside are those that are no more than 1.5 below and 2 above.
+    np.testing.assert_allclose(scores.coverage, [2 / 3, 1 / 3])
+    np.testing.assert_allclose(scores.width, [3.5, 3.5], rtol=1e-6)
     np.testing.assert_allclose(scores.saved, [1 - 6 / 5, 1 - 40 / 51], rtol=1e-6)
     # It always says that it gets warmer, as it does in one and in two of three.
     np.testing.assert_allclose(scores.up, [1 / 3, 2 / 3])
@@ -95,7 +97,7 @@ def test_without_an_interval_nothing_is_inside() -> None:
 def test_the_summary_names_steps_and_forecasts() -> None:
     summary = forecasts.summary(made())
     assert {"model_rmse_1", "no_change_rmse_2", "always_53_rmse_2"} <= set(summary)
-    assert summary["coverage"] == pytest.approx(5 / 6)
+    assert summary["coverage"] == pytest.approx(1 / 2)
     assert "saved_error_1" not in summary
     assert forecasts.told_leads(24) == [1, 6, 24]
     assert forecasts.told_leads(7) == [1, 6, 7]
@@ -103,7 +105,7 @@ def test_the_summary_names_steps_and_forecasts() -> None:
     assert lines[0].startswith(
         "hour 1 ahead, error in °F: model 1.414, no change 1.291"
     )
-    assert lines[1].endswith("66.7% inside 90%")
+    assert lines[1].endswith("33.3% inside 90%")
 
 
 def test_forecasts_survive_their_file(tmp_path: Path) -> None:

@@ -191,13 +191,14 @@ WEATHER = describe(
 
 def test_a_series_is_asked_and_answered_in_its_own_units(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", WEATHER)
-    steps = [[60, 8], [40, 10], [55, 0]]
-    columns = {"wind": [8, 10, 0], "temp": [60, 40, 55], "more": 1}
+    # Five, which are padded to six.
+    steps = [[50, 8], [50, 8], [60, 8], [40, 10], [55, 0]]
+    columns = {"wind": [8, 8, 8, 10, 0], "temp": [50, 50, 60, 40, 55], "more": 1}
     source = write_lines(tmp_path / "in", [{"inputs": steps}, {"inputs": columns}])
     code, answers = predicted(run, source)
     assert code == 0
     assert answers[0] | {"line": 2} == answers[1]
-    read = np.array([[1, 0], [-1, 0.5], [0.5, -2]], np.float32)
+    read = np.array([[0, 0], [0, 0], [1, 0], [-1, 0.5], [0.5, -2]], np.float32)
     (outputs,) = expected_answers(run, [read])
     for name, place in {"low": 0, "forecast": 1, "high": 2}.items():
         # From the last temperature on; a product and a sum in float32.
