@@ -15,6 +15,8 @@ from experiments.runs.forecasts import (
     told_leads,
 )
 
+_MAX_ROWS = 24
+
 
 def section(path: Path) -> Markup:
     """Returns a table of errors by steps ahead; "" for a run without forecasts.
@@ -37,7 +39,8 @@ def section(path: Path) -> Markup:
         "it rises",
     ]
     head += [f"inside {made.interval:.0%}", "width"] if made.interval else []
-    leads = told_leads(made.model.shape[1])
+    horizon = made.model.shape[1]
+    leads = range(1, horizon + 1) if horizon <= _MAX_ROWS else told_leads(horizon)
     return Markup(
         "<h2>Forecasts of the test part</h2>"
         f"<p>{text(_reading(made))}</p>"

@@ -308,8 +308,7 @@ PICTURES = (
         "forecast_course",
         "Forecasts over the test part",
         "Where what came leaves the grey range, the model is asked about values that "
-        "it never saw in training: bounded units cannot follow. No change is what came "
-        "one step before.",
+        "it never saw in training, where bounded units cannot follow.",
         "",
         _of_forecasts(forecast_plots.draw_course),
     ),
