@@ -219,6 +219,74 @@ def binary_cross_entropy(
     return mean(SUMS["binary_cross_entropy"](logits, targets, mask))
 
 
+def pinball(
+    predictions: Array,
+    targets: Array,
+    quantiles: tuple[float, ...],
+    mask: Array | None = None,
+) -> Array:
+    """Averages the pinball loss over entries, features and quantiles.
+
+    max(τ (y − q), (τ − 1) (y − q)) is least on average where q is the quantile τ of y.
+
+    Args:
+        predictions: q, `[*axes, output, quantile]`, floating.
+        targets: y, `[*axes, output]`.
+        quantiles: τ, each inside (0, 1).
+        mask: Weights, `[*axes]`; None counts every entry.
+
+    Returns:
+        Scalar, float32 or wider; 0 where nothing counts.
+
+    Raises:
+        ValueError: If the shapes do not fit, or a quantile is not inside (0, 1).
+
+    References:
+        Koenker, Bassett (1978), Regression quantiles.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> forecast = jnp.zeros((1, 1, 2))
+        >>> print(pinball(forecast, jnp.asarray([[4.0]]), quantiles=(0.25, 0.75)))
+        2.0
+    """
+    return mean(pinball_sums(quantiles)(predictions, targets, mask))
+
+
+@functools.cache
+def pinball_sums(quantiles: tuple[float, ...]) -> Callable[..., Sums]:
+    """Returns what `pinball` averages: `(outputs, targets, mask=None) -> Sums`.
+
+    Args:
+        quantiles: As in `pinball`; equal ones give the same function.
+
+    Raises:
+        ValueError: If there is none, or one is not inside (0, 1).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(pinball_sums((0.5,))(jnp.zeros((3, 1, 1)), jnp.ones((3, 1))).total)
+        1.5
+    """
+    if not quantiles or not all(0 < level < 1 for level in quantiles):
+        raise ValueError(
+            f"quantiles: expected some, each above 0 and below 1, got {quantiles}"
+        )
+
+    def sums(predictions: Array, targets: Array, mask: Array | None = None) -> Sums:
+        if predictions.shape != (*targets.shape, len(quantiles)):
+            raise ValueError(
+                f"predictions: expected shape {(*targets.shape, len(quantiles))} for "
+                f"targets of shape {targets.shape}, got {predictions.shape}"
+            )
+        flat = predictions.reshape(*targets.shape[:-1], -1)
+        repeated = jnp.repeat(targets, len(quantiles), axis=-1)
+        entry_fn = functools.partial(_pinball, quantiles)
+        return _forecast_sums(entry_fn, flat, repeated, mask)
+
+    return sums
+
+
 def _negative_log_likelihood(logits: Array, labels: Array) -> Array:
     # A negative index would count from the end: send it past the end, which is NaN.
     index = jnp.where(labels < 0, logits.shape[-1], labels)[..., None]
@@ -237,6 +305,16 @@ def _binary_negative_log_likelihood(logits: Array, targets: Array) -> Array:
 
 def _squared_error(predictions: Array, targets: Array) -> Array:
     return jnp.mean(jnp.square(predictions - targets), axis=-1)
+
+
+def _pinball(quantiles: tuple[float, ...], predictions: Array, targets: Array) -> Array:
+    difference = targets - predictions
+    levels = jnp.asarray(quantiles, difference.dtype)
+    levels = jnp.tile(levels, difference.shape[-1] // len(quantiles))
+    levels = jnp.broadcast_to(levels, difference.shape)
+    return jnp.mean(
+        jnp.maximum(levels * difference, (levels - 1) * difference), axis=-1
+    )
 
 
 def _within(predictions: Array, targets: Array) -> Array:

@@ -197,3 +197,79 @@ def test_mean_of_nothing_passes_no_gradient():
         return losses.mean(losses.Sums(total, jnp.zeros(())))
 
     assert jax.value_and_grad(loss)(jnp.ones(())) == (0, 0)
+
+
+QUANTILES = (0.1, 0.5, 0.9)
+
+
+def _quantile_case(axes=(3, 4), output=2):
+    prediction_key, target_key = jax.random.split(jax.random.key(3))
+    shape = (*axes, output, len(QUANTILES))
+    predictions = jax.random.normal(prediction_key, shape)
+    return predictions, jax.random.normal(target_key, (*axes, output))
+
+
+def test_pinball_equals_a_loop_over_quantiles():
+    predictions, targets = _quantile_case()
+    mask = jnp.asarray(np.random.default_rng(1).integers(0, 3, (3, 4)), jnp.float32)
+    total = 0.0
+    for *place, output, level in np.ndindex(*predictions.shape):
+        tau = QUANTILES[level]
+        over = float(targets[(*place, output)] - predictions[(*place, output, level)])
+        value = tau * over if over > 0 else (tau - 1) * over
+        total += float(mask[tuple(place)]) * value / (2 * len(QUANTILES))
+    got = losses.pinball(predictions, targets, QUANTILES, mask)
+    # float32 sums of a dozen terms of order one.
+    np.testing.assert_allclose(got, total / float(mask.sum()), rtol=1e-6)
+
+
+@pytest.mark.parametrize("tau", [0.05, 0.5, 0.9])
+def test_pinball_is_least_at_the_quantile(tau):
+    sample = np.random.default_rng(0).gamma(2.0, size=999).astype(np.float32)
+    grid = np.sort(sample)
+    predictions = jnp.asarray(grid)[:, None, None, None] * jnp.ones((1, 999, 1, 1))
+    values = jax.vmap(lambda q: losses.pinball(q, jnp.asarray(sample)[:, None], (tau,)))
+    # Of 999 numbers the quantile is one of them: the (τ n)-th, counted up.
+    expected = np.quantile(sample, tau, method="inverted_cdf")
+    assert grid[int(values(predictions).argmin())] == expected
+
+
+def test_pinball_gradient_is_the_share_below_minus_the_level():
+    _, targets = _quantile_case((500,), 1)
+
+    def loss(q):
+        return losses.pinball(jnp.broadcast_to(q, (500, 1, 3)), targets, QUANTILES)
+
+    q = jnp.asarray([-1.0, 0.2, 0.7])
+    below = jnp.mean(targets < q[None], axis=0)
+    expected = (below - jnp.asarray(QUANTILES)) / 3
+    # Sums of 500 float32 terms.
+    np.testing.assert_allclose(jax.grad(loss)(q), expected, atol=1e-6)
+
+
+def test_pinball_of_the_median_is_half_the_absolute_error_and_masks():
+    predictions, targets = _quantile_case()
+    median = predictions[..., 1:2]
+    got = losses.pinball(median, targets, (0.5,))
+    expected = jnp.mean(jnp.abs(median[..., 0] - targets)) / 2
+    # float32 sums of two dozen terms of order one.
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+    mask = jnp.ones((3, 4)).at[0, 0].set(0)
+    spoilt = targets.at[0, 0].set(jnp.nan)
+
+    def loss(q, y):
+        return losses.pinball(q, y, QUANTILES, mask)
+
+    value, gradient = jax.value_and_grad(loss)(predictions, spoilt)
+    assert value == loss(predictions, targets)
+    assert jnp.isfinite(gradient).all()
+
+
+def test_pinball_refuses_what_is_no_quantile():
+    predictions, targets = _quantile_case()
+    for wrong in ((), (0.0, 0.5, 0.9), (0.5, 0.7, 1.0), (math.nan,)):
+        with pytest.raises(ValueError, match="each above 0 and below 1"):
+            losses.pinball(predictions, targets, wrong)
+    with pytest.raises(ValueError, match=r"expected shape \(3, 4, 2, 2\)"):
+        losses.pinball(predictions, targets, (0.1, 0.9))
+    assert losses.pinball_sums((0.5,)) is losses.pinball_sums((0.5,))

@@ -147,6 +147,15 @@ class TaskFlags:
         unit="steps",
         only={"task": SERIES},
     )
+    interval: float = flag(
+        0.0,
+        "Share of the outcomes that an interval around each forecast should hold. "
+        "Above 0, as in 0.9, the run learns the median and the ends of the interval by "
+        "the pinball loss; with 0 the mean alone.",
+        low=0.0,
+        high=0.99,
+        only={"task": SERIES},
+    )
     batch_size: int = flag(
         50, "Sequences in one training batch.", low=1, high=10**6, unit="sequences"
     )

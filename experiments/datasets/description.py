@@ -24,6 +24,14 @@ class TaskDescription:
         those that are written.
       source_tokens: of a translation, what a step of the source reads, as `tokens`.
       source_vocabulary: of a translation, the tokens of the source by number.
+      channels: names of the features of a step; () where they have none.
+      units: unit of each channel.
+      means: a model reads (value − mean) / scale of each channel; () where it reads
+        features as they are given.
+      scales: likewise.
+      answers: of a forecast of channels, their numbers.
+      from_last: whether the model forecasts the change since the last step it saw.
+      quantiles: what a model forecasts of each value, rising; () for the mean.
       dropped: training sequences that are left out for their length; so are as long
         ones of valid and test.
     """
@@ -41,6 +49,13 @@ class TaskDescription:
     vocabulary: tuple[str, ...] = ()
     source_tokens: str = ""
     source_vocabulary: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
+    means: tuple[float, ...] = ()
+    scales: tuple[float, ...] = ()
+    answers: tuple[int, ...] = ()
+    from_last: bool = False
+    quantiles: tuple[float, ...] = ()
     dropped: int = 0
 
     def description(self) -> dict[str, Any]:

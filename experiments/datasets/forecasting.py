@@ -1,12 +1,14 @@
 """Forecasting windows without leakage, and the naive forecasts to beat."""
 
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from experiments.datasets.dataset import SeriesData
+
+_MIN_BLOCKS = 5
 
 
 class Windows(NamedTuple):
@@ -133,6 +135,27 @@ def persistence(cut: Windows) -> np.ndarray:
     return np.broadcast_to(cut.inputs[:, -1:], cut.targets.shape)
 
 
+def calendar_fit(calendar: np.ndarray, values: np.ndarray, known: slice) -> np.ndarray:
+    """Forecasts what the calendar alone says: a climatology of less than a year.
+
+    values ≈ a + calendar B by least squares over the known steps. With a sine and a
+    cosine of the day and of the year it goes on into months that are not known.
+
+    Args:
+      calendar: `[time, feature]`.
+      values: `[time, channel]`.
+      known: the steps whose values may be used: the training part.
+
+    Returns:
+      A forecast for every step, `[time, channel]`, float32.
+    """
+    known_ones = np.ones((len(calendar), 1))
+    terms = np.concatenate([known_ones, calendar.astype(np.float64)], axis=1)
+    known_values = values[known].astype(np.float64)
+    solution, *_ = np.linalg.lstsq(terms[known], known_values, rcond=None)
+    return (terms @ solution).astype(np.float32)
+
+
 def seasonal_naive(cut: Windows, season: int) -> np.ndarray:
     """Forecasts what was seen a season before, `[windows, horizon, channel]`.
 
@@ -189,6 +212,42 @@ def up_share(values: np.ndarray) -> np.ndarray:
       Shares of the steps from one time to the next, `[channel]`.
     """
     return (np.diff(values, axis=0) > 0).mean(axis=0)
+
+
+def pinball(
+    forecasts: np.ndarray, targets: np.ndarray, levels: Sequence[float]
+) -> float:
+    """Returns the mean of max(τ (y − q), (τ − 1) (y − q)).
+
+    Args:
+      forecasts: q, the quantiles `levels` of each target, `[..., level]`.
+      targets: y, `[...]`.
+      levels: τ.
+    """
+    over = targets[..., None].astype(np.float64) - forecasts
+    taus = np.asarray(levels)
+    return float(np.mean(np.maximum(taus * over, (taus - 1) * over)))
+
+
+def block_error(values: np.ndarray, size: int) -> np.ndarray:
+    """Returns the standard error of a mean over time, from the means of blocks.
+
+    Windows that overlap err together, and so do neighbours: the error of independent
+    ones would be too small.
+
+    Args:
+      values: one number a window, in the order of time, `[windows, *axes]`.
+      size: windows of a block, at least; as many as lie between two windows that share
+        no step.
+
+    Returns:
+      Float64 `[*axes]`; NaN for fewer than five blocks.
+    """
+    count = len(values) // size
+    if count < _MIN_BLOCKS:
+        return np.full(values.shape[1:], np.nan)
+    means = np.stack([block.mean(axis=0) for block in np.array_split(values, count)])
+    return means.std(axis=0, ddof=1) / np.sqrt(count)
 
 
 def rmse(forecasts: np.ndarray, targets: np.ndarray) -> np.ndarray:

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from experiments.common.launch import Exit
 from experiments.datasets.description import TaskDescription
+from experiments.datasets.units import in_units, standardise
 from experiments.deployment.answering import Infer
 from experiments.runs.served import Served, load_model
 from seqjax.array_types import PyTree
@@ -19,7 +21,7 @@ class Model(NamedTuple):
     Attributes:
       task: what it reads and answers.
       max_length: steps that it read of a sequence in training; 0 for all.
-      infer: the model itself.
+      infer: the model itself, in the units of the data.
     """
 
     task: TaskDescription
@@ -38,7 +40,7 @@ def model_of_run(path: Path, checkpoint: str) -> Model:
       Exit: as `load_model`.
     """
     served = load_model(path, checkpoint)
-    infer = compiled(served, served.params)
+    infer = _of_data(served.task, compiled(served, served.params))
     return Model(served.task, served.options.max_length, infer)
 
 
@@ -55,7 +57,18 @@ def model_of_export(folder: Path) -> Model:
     from experiments.deployment import artifact
 
     exported = artifact.load(folder)
-    return Model(exported.task, exported.signature["max_length"], exported.call)
+    infer = _of_data(exported.task, exported.call)
+    return Model(exported.task, exported.signature["max_length"], infer)
+
+
+def _of_data(task: TaskDescription, infer: Infer) -> Infer:
+    """Returns a model that reads and answers in the units of the data."""
+
+    def asked(inputs: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        outputs = np.asarray(infer(standardise(task, inputs), lengths))
+        return in_units(task, outputs, inputs[np.arange(len(inputs)), lengths - 1])
+
+    return asked
 
 
 def require_packages() -> None:

@@ -25,7 +25,10 @@ def make_reply(
     names = task.classes or range(task.output_size)
 
     def forecast(outputs: np.ndarray, length: int) -> Reply:
-        return {"forecast": _shortest(outputs)}
+        if not task.quantiles:
+            return {"forecast": _shortest(outputs)}
+        ends = {"forecast": outputs.shape[-1] // 2, "low": 0, "high": -1}
+        return {name: _shortest(outputs[..., end]) for name, end in ends.items()}
 
     def classify(outputs: np.ndarray, length: int) -> Reply:
         scores = softmax(outputs)

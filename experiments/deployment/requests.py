@@ -73,7 +73,7 @@ def make_parser(task: TaskDescription, max_length: int) -> Callable[[Any], np.nd
     """
     steps = slice(max_length or None)
     if not task.vocabulary:
-        return lambda value: _features(value, task.input_size)[steps]
+        return lambda value: _features(value, task)[steps]
     vocabulary, tokenise = Vocabulary(task.vocabulary), TOKENISERS[task.tokens]
 
     def parse(value: Any) -> np.ndarray:
@@ -98,11 +98,30 @@ def _entry(value: Any, *names: str) -> Any:
     raise ValueError(f"{wanted}: missing")
 
 
-def _features(value: Any, input_size: int) -> np.ndarray:
-    """`[time, input]`, float32; of one feature a flat list will do."""
+def _steps_of(columns: dict[str, Any], channels: tuple[str, ...]) -> list[Any]:
+    """Lists of the channels by name as a list for each step."""
+    for name in channels:
+        if not isinstance(columns.get(name), list):
+            raise ValueError(f'"inputs": expected a list for {name}')
+    lengths = {name: len(columns[name]) for name in channels}
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise ValueError(f'"inputs": expected lists of one length, got {told}')
+    return [list(step) for step in zip(*(columns[n] for n in channels), strict=True)]
+
+
+def _features(value: Any, task: TaskDescription) -> np.ndarray:
+    """`[time, input]`, float32; of one feature a flat list will do.
+
+    Where channels have names, also a list for each of them by its name.
+    """
+    input_size = task.input_size
     names = ("inputs", "values") if input_size == 1 else ("inputs",)
     rows = _entry(value, *names)
     shape = f"a list of steps, each a list of {input_size} numbers"
+    if task.channels:
+        shape += f" ({', '.join(task.channels)})"
+        rows = _steps_of(rows, task.channels) if isinstance(rows, dict) else rows
     try:
         array = np.asarray(rows)
     except ValueError as error:

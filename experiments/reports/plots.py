@@ -12,8 +12,9 @@ from matplotlib.ticker import LogLocator, MaxNLocator, StrMethodFormatter
 
 from experiments.common import files
 from experiments.pictures import style
-from experiments.reports import flow_plots, gradient_plots
-from experiments.runs import logs, run_dir
+from experiments.reports import flow_plots, forecast_plots, gradient_plots
+from experiments.runs import forecasts, logs, run_dir
+from experiments.runs.forecasts import Forecasts
 
 _TRAIN, _VALID, _TEST = style.SKY, style.BLUE, style.VERMILION
 _LOG_FROM = 10  # largest over smallest value from which an axis is logarithmic
@@ -34,12 +35,14 @@ class RunData:
       gradients: the arrays of gradient_norms.npz, or None where there is no such file.
       task: name, metric, kind and naive baselines; empty where the run never got there.
       status: how the run ended.
+      forecasts: of a series, its test part; None where there are none.
     """
 
     rows: Sequence[dict[str, Any]]
     gradients: dict[str, np.ndarray] | None
     task: dict[str, Any]
     status: str
+    forecasts: Forecasts | None = None
 
     def series(self, split: str, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Returns the steps `[n]` and values `[n]` of one split; null becomes NaN."""
@@ -75,6 +78,7 @@ def read_run(path: Path) -> RunData:
         gradients=logs.read_gradient_norms(norms) if norms.exists() else None,
         task=record.get("task") or {},
         status=record.get("status", "incomplete"),
+        forecasts=forecasts.read(path),
     )
 
 
@@ -86,7 +90,7 @@ class Picture:
       name: file name without its ending.
       title: what it shows.
       reading: one sentence that says how to read it.
-      absent: one sentence for a run that it cannot be drawn for.
+      absent: one sentence for a run that it cannot be drawn for; "" leaves it out.
       draw: returns the figure, or None where the run has too little for it.
     """
 
@@ -172,6 +176,12 @@ def draw_clipping(run: RunData) -> Figure | None:
     if run.gradients is None:
         return None
     return flow_plots.draw_clipping(run.gradients, run.series("train", "clip_rate"))
+
+
+def _of_forecasts(
+    draw: Callable[[Forecasts], Figure | None],
+) -> Callable[[RunData], Figure | None]:
+    return lambda run: None if run.forecasts is None else draw(run.forecasts)
 
 
 def _above(
@@ -281,10 +291,35 @@ def _axis_name(run: RunData, name: str) -> str:
     if name != "loss":
         return _METRICS.get(name, name)
     kind = _LOSSES.get(run.task.get("kind", ""), "cross-entropy, nats")
+    kind = "pinball loss" if run.task.get("quantiles") else kind
     return f"loss\n({kind})"
 
 
 PICTURES = (
+    Picture(
+        "forecast_errors",
+        "Error by steps ahead",
+        "A forecast is worth its cost where it lies below all that need no learning; "
+        "points below the dashed line say that the interval is too narrow there.",
+        "",
+        _of_forecasts(forecast_plots.draw_by_lead),
+    ),
+    Picture(
+        "forecast_course",
+        "Forecasts over the test part",
+        "Where what came leaves the grey range, the model is asked about values that "
+        "it never saw in training, where bounded units cannot follow.",
+        "",
+        _of_forecasts(forecast_plots.draw_course),
+    ),
+    Picture(
+        "forecast_windows",
+        "A few windows of the test part",
+        "To the left of the line what the model saw, to the right what it said and "
+        "what came; the windows are spread evenly, none was picked.",
+        "",
+        _of_forecasts(forecast_plots.draw_windows),
+    ),
     Picture(
         "training",
         "Loss and task metric",

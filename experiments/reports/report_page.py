@@ -15,7 +15,7 @@ from typing import Any
 from experiments.common import files
 from experiments.common.launch import Exit, format_value
 from experiments.common.page import document, image, table, text
-from experiments.reports import plots, translations
+from experiments.reports import forecasts, plots, translations
 from experiments.runs import run_dir
 from experiments.runs.options import Options as TrainOptions
 
@@ -78,6 +78,7 @@ def write_report(path: Path) -> Path:
     sections = [
         _heading(path, run),
         _result(run),
+        forecasts.section(path),
         translations.section(path),
         *(_picture(picture, pictures) for picture in plots.PICTURES),
         _flags(path),
@@ -140,6 +141,8 @@ def _number(value: float | None) -> str:
 
 def _picture(picture: plots.Picture, drawn: dict[str, Path]) -> str:
     title = f"<h2>{text(picture.title)}</h2>"
+    if picture.name not in drawn and not picture.absent:
+        return ""
     if picture.name not in drawn:
         return f'{title}<p class="soft">{text(picture.absent)}</p>'
     shown = image(drawn[picture.name], picture.title)

@@ -24,7 +24,11 @@ from experiments.datasets.language_tasks import load_language_task
 from experiments.datasets.mnist import load_mnist_task
 from experiments.datasets.music_tasks import load_chorale_task
 from experiments.datasets.sequences import SequenceData
-from experiments.datasets.series_tasks import load_series_task
+from experiments.datasets.series_tasks import (
+    HeldOut,
+    load_held_out,
+    load_series_task,
+)
 from experiments.datasets.speech_tasks import load_speech_task
 from experiments.datasets.text_tasks import load_text_task
 from experiments.datasets.translation_tasks import PAIR_LOADERS, load_translation_task
@@ -96,7 +100,11 @@ def load_data(options: TaskFlags) -> SequenceData:
         return load_speech_task(name, folder)
     if name in SERIES:
         return load_series_task(
-            name, folder, context=options.context, horizon=options.horizon
+            name,
+            folder,
+            context=options.context,
+            horizon=options.horizon,
+            interval=options.interval,
         )
     return load_mnist_task(
         name, folder, cast(Literal["mnist", "mnist_5k"], options.digits)
@@ -113,6 +121,23 @@ def load_pairs(options: TaskFlags) -> Mapping[str, PairSplit]:
       DataError: the files are missing or not what they should be.
     """
     return PAIR_LOADERS[options.task](_data_folder(options))
+
+
+def load_forecast_test(options: TaskFlags) -> HeldOut:
+    """Returns the test part of a series, as it was measured, and naive forecasts.
+
+    Args:
+      options: the flags of the task.
+
+    Raises:
+      DataError: the files are missing or not what they should be.
+    """
+    return load_held_out(
+        options.task,
+        _data_folder(options),
+        context=options.context,
+        horizon=options.horizon,
+    )
 
 
 def _data_folder(options: TaskFlags) -> Path:
@@ -192,7 +217,13 @@ def build_model(options: Options, task: TaskDescription) -> nn.Module:
             **shared,
         )
     if task.kind == "forecast":
-        return Forecaster(cell, task.output_size, horizon=task.horizon, **shared)
+        return Forecaster(
+            cell,
+            task.output_size,
+            horizon=task.horizon,
+            num_quantiles=len(task.quantiles) or None,
+            **shared,
+        )
     if task.kind in ("label", "multilabel"):
         return SequenceLabeller(cell, task.output_size, **shared)
     return SequenceClassifier(cell, task.output_size, pooling=options.pooling, **shared)

@@ -95,7 +95,7 @@ class Programs:
             source.kind == "classify" and options.pooling == "last"
         )
         self._probe_size = min(options.lag_sequences, source.batch_size)
-        objective = make_objective(source.kind, source.metric)
+        objective = make_objective(source.kind, source.metric, source.quantiles)
         self._objective = add_remedies(objective, options, self.model)
         self._clip = make_clip(options.clip_norm or None, options.clip_value or None)
         self._seed, self._steps_per_call = options.seed, options.steps_per_call
@@ -176,6 +176,24 @@ class Programs:
     def evaluate_batch(self) -> "ByShape":
         """`(state, raw, count) -> sums` over the first `count` sequences."""
         return self._compile(self._evaluate_batch, np.int32(0))
+
+    @functools.cached_property
+    def outputs_of_batch(self) -> "ByShape":
+        """`(state, raw) -> outputs` of every sequence, without dropout."""
+        return self._compile(self._outputs)
+
+    def outputs(self, state: TrainState, split: str) -> np.ndarray:
+        """Returns the outputs for all sequences of a split, in order.
+
+        Args:
+          state: holds the parameters.
+          split: train, valid or test, of one bucket.
+        """
+        parts = [
+            np.asarray(self.outputs_of_batch(state, raw))[:count]
+            for raw, count in self.source.eval_batches(split, 0)
+        ]
+        return np.concatenate(parts)
 
     def _compile(
         self,
@@ -320,6 +338,11 @@ class Programs:
             self.lag_edges,
             terminal=self._terminal,
         )
+
+    def _outputs(self, state: TrainState, raw: Any) -> Any:
+        example = self.source.expand(raw)
+        variables = {"params": state.params}
+        return state.apply_fn(variables, example.inputs, example.length)[1]
 
     def _evaluate_batch(
         self, state: TrainState, raw: Any, count: Array

@@ -140,7 +140,8 @@ def choose(
 def describe_task(source: Source) -> dict[str, Any]:
     """Returns what run.json says about the task."""
     names = ("name", "kind", "metric", "length", "baseline_loss", "baseline_metric")
-    return {name: getattr(source, name) for name in names}
+    described = {name: getattr(source, name) for name in names}
+    return described | ({"quantiles": source.quantiles} if source.quantiles else {})
 
 
 def describe_result(

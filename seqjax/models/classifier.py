@@ -1,5 +1,7 @@
 """One class, or one forecast, per sequence."""
 
+import math
+
 import jax.numpy as jnp
 from flax import linen as nn
 
@@ -116,10 +118,14 @@ class Forecaster(nn.Module):
 
     forecast = W y_last + b
 
+    Quantiles never cross: with r = W y_last + b the middle one is its own r, and each
+    one further out lies softplus(r) beyond its neighbour.
+
     Attributes:
         cell: The recurrent cell; its parameters are the subtree "cell".
         output_size: Values of one forecast step.
         horizon: Number of steps forecast at once.
+        num_quantiles: Quantiles of each value, in rising order; None for one forecast.
         vocab_size: Reads tokens through an embedding; None reads features.
         embedding_size: Width of the embedding, the input size of the cell.
         dropout_rate: Rate of the dropout on the last output.
@@ -142,6 +148,7 @@ class Forecaster(nn.Module):
     cell: Cell
     output_size: int
     horizon: int = 1
+    num_quantiles: int | None = None
     vocab_size: int | None = None
     embedding_size: int | None = None
     dropout_rate: float = 0.0
@@ -171,7 +178,7 @@ class Forecaster(nn.Module):
 
         Returns:
             The final carry, and forecasts `[*batch, horizon, output]`; for horizon 1,
-            `[*batch, output]`.
+            `[*batch, output]`. Quantiles are one more axis at the end.
         """
         xs = embed_optional(self.cell, xs, self.vocab_size, self.embedding_size)
         carry, ys = run_cell(
@@ -184,10 +191,21 @@ class Forecaster(nn.Module):
         )
         last = last_output(self.cell, ys, lengths)
         last = prepare_readout(self, last, deterministic=deterministic)
-        flat = dense_like(last, self.horizon * self.output_size, name="readout")
-        if self.horizon == 1:
-            return carry, flat
-        return carry, flat.reshape(*flat.shape[:-1], self.horizon, self.output_size)
+        shape = () if self.horizon == 1 else (self.horizon,)
+        shape += (self.output_size,)
+        shape += () if self.num_quantiles is None else (self.num_quantiles,)
+        flat = dense_like(last, math.prod(shape), name="readout")
+        forecast = flat.reshape(*flat.shape[:-1], *shape)
+        return carry, forecast if self.num_quantiles is None else _rising(forecast)
+
+
+def _rising(outputs: Array) -> Array:
+    """Turns numbers `[*axes, quantile]` into quantiles that do not cross."""
+    middle = outputs.shape[-1] // 2
+    below, median, above = jnp.split(outputs, [middle, middle + 1], axis=-1)
+    down = jnp.cumsum(nn.softplus(below)[..., ::-1], axis=-1)[..., ::-1]
+    up = jnp.cumsum(nn.softplus(above), axis=-1)
+    return jnp.concatenate([median - down, median, median + up], axis=-1)
 
 
 def _pool(pooling: str, cell: Cell, ys: Array, lengths: Array | None) -> Array:

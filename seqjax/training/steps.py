@@ -12,7 +12,7 @@ from flax.training.train_state import TrainState
 
 from seqjax.array_types import Array, Key, PyTree
 from seqjax.checks import check_choice
-from seqjax.losses import SUMS, Sums, mean
+from seqjax.losses import SUMS, Sums, mean, pinball_sums
 from seqjax.tasks import Example
 from seqjax.tree import norm
 
@@ -46,18 +46,23 @@ LOSSES: Mapping[str, str] = MappingProxyType(
 """Kind of a task -> name of its loss in `seqjax.losses`."""
 
 
-def make_objective(kind: str, metric: str) -> Objective:
+def make_objective(
+    kind: str, metric: str, quantiles: tuple[float, ...] = ()
+) -> Objective:
     """Finds the loss and the metric of a task.
 
     Args:
         kind: `Task.kind`.
         metric: `Task.metric`.
+        quantiles: Of a forecast, what is forecast in the place of the mean, an odd
+            number: the loss is then the pinball loss, and the metric takes the middle
+            one.
 
     Returns:
         Both functions; equal arguments give equal objectives.
 
     Raises:
-        ValueError: If a name is unknown.
+        ValueError: If a name is unknown, or quantiles are not what `kind` forecasts.
 
     Example:
         >>> from seqjax.tasks import adding
@@ -67,7 +72,22 @@ def make_objective(kind: str, metric: str) -> Objective:
     """
     check_choice("kind", kind, LOSSES)
     check_choice("metric", metric, SUMS)
+    if quantiles:
+        check_choice("kind", kind, ("forecast",))
+        if len(quantiles) % 2 == 0:
+            raise ValueError(f"quantiles: expected an odd number, got {quantiles}")
+        return Objective(pinball_sums(quantiles), _of_middle(metric, len(quantiles)))
     return Objective(loss=SUMS[LOSSES[kind]], metric=SUMS[metric])
+
+
+@functools.cache
+def _of_middle(metric: str, num_quantiles: int) -> Callable[..., Sums]:
+    """The metric of the middle one of quantiles on a last axis."""
+
+    def sums(outputs: Array, targets: Array, mask: Array | None = None) -> Sums:
+        return SUMS[metric](outputs[..., num_quantiles // 2], targets, mask)
+
+    return sums
 
 
 def train_step(

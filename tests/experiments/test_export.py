@@ -25,6 +25,15 @@ from experiments.runs.checkpoints import leaves_by_name
 from experiments.runs.served import Served, load_model
 from tests.experiments.untrained_run import SERIES, TAGS, TEXT, write_run
 
+QUANTILES = dataclasses.replace(
+    SERIES,
+    channels=("price",),
+    units=("$",),
+    means=(5.0,),
+    scales=(2.5,),
+    answers=(0,),
+    quantiles=(0.05, 0.5, 0.95),
+)
 KINDS = ("float32", "int8")
 SHAPES = ((1, 1), (3, 8))
 
@@ -81,9 +90,10 @@ def test_the_program_restores_what_was_compressed(
         (TEXT, ("--model=bag_of_words",)),
         (TEXT, ("--bidirectional", "--pooling=max", "--cell=gru")),
         (SERIES, ("--cell=elman", "--method=scan")),
+        (QUANTILES, ()),
         (TAGS, ("--zoneout=0.1", "--method=checkpoint")),
     ],
-    ids=["bag of words", "both directions", "forecast", "labels"],
+    ids=["bag of words", "both directions", "forecast", "quantiles", "labels"],
 )
 def test_batch_and_time_are_free(
     task: Any, flags: tuple[str, ...], tmp_path: Path
@@ -165,6 +175,23 @@ def test_the_signature_lists_what_goes_in(served: Served, tmp_path: Path) -> Non
         entry["dtype"] for entry in signature["arguments"]
     ]
     assert set(program.platforms) == {"cpu", "cuda", "tpu"}
+
+
+def test_an_exported_series_says_its_units_and_answers_in_them(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", QUANTILES)
+    served = load_model(run, "best")
+    signature = exported(tmp_path / "files", served, served.params, max_length=0)
+    found = signature.signature["task"]
+    assert (found["channels"], found["units"]) == (["price"], ["$"])
+    assert (found["means"], found["scales"], found["answers"]) == ([5.0], [2.5], [0])
+    assert signature.signature["outputs"]["shape"] == ["batch", 3, 1, 3]
+    prices, lengths = np.array([[[5.0], [7.5]]], np.float32), np.array([2], np.int32)
+    answer = models.model_of_export(tmp_path / "files").infer(prices, lengths)
+    again = models.model_of_run(run, "best").infer(prices, lengths)
+    np.testing.assert_array_equal(answer, again)
+    # The program itself reads and answers standardised numbers.
+    bare = np.asarray(signature.call(np.array([[[0.0], [1]]], np.float32), lengths))
+    np.testing.assert_allclose(answer, 5 + 2.5 * bare, rtol=1e-6)
 
 
 def test_the_same_export_has_the_same_bytes_and_no_paths(

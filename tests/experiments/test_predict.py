@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import math
+import re
 import signal
 import subprocess
 import time
@@ -170,6 +171,68 @@ def test_labels_of_steps_end_with_the_sequence(tmp_path: Path) -> None:
         ):
             assert score == every[str(label)] == max(every.values())
             assert sum(every.values()) == pytest.approx(1, abs=1e-5)
+
+
+WEATHER = describe(
+    "weather",
+    "forecast",
+    input_size=2,
+    output_size=1,
+    horizon=3,
+    channels=("temp", "wind"),
+    units=("°F", "mph"),
+    means=(50.0, 8.0),
+    scales=(10.0, 4.0),
+    answers=(0,),
+    from_last=True,
+    quantiles=(0.05, 0.5, 0.95),
+)
+
+
+def test_a_series_is_asked_and_answered_in_its_own_units(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", WEATHER)
+    # Five, which are padded to six.
+    steps = [[50, 8], [50, 8], [60, 8], [40, 10], [55, 0]]
+    columns = {"wind": [8, 8, 8, 10, 0], "temp": [50, 50, 60, 40, 55], "more": 1}
+    source = write_lines(tmp_path / "in", [{"inputs": steps}, {"inputs": columns}])
+    code, answers = predicted(run, source)
+    assert code == 0
+    assert answers[0] | {"line": 2} == answers[1]
+    read = np.array([[0, 0], [0, 0], [1, 0], [-1, 0.5], [0.5, -2]], np.float32)
+    (outputs,) = expected_answers(run, [read])
+    for name, place in {"low": 0, "forecast": 1, "high": 2}.items():
+        # From the last temperature on; a product and a sum in float32.
+        expected = 55 + 10 * outputs[:, :, place]
+        np.testing.assert_allclose(answers[0][name], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "reason"),
+    [
+        ([[1]], "2 numbers (temp, wind), got the shape [1, 1]"),
+        ({"temp": [1]}, '"inputs": expected a list for wind'),
+        ({"temp": [1], "wind": 2}, '"inputs": expected a list for wind'),
+        ({"temp": [1], "wind": [2, 3]}, "of one length, got temp 1, wind 2"),
+        ({"temp": [], "wind": []}, "got the shape [0]"),
+        ({"temp": ["1"], "wind": [2]}, "got what is no number"),
+    ],
+)
+def test_channels_that_do_not_fit_are_named(inputs: Any, reason: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        make_parser(WEATHER, 0)({"inputs": inputs})
+
+
+def test_a_run_without_units_answers_as_the_model_does(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", SERIES)
+    record = json.loads((run / "task.json").read_text())
+    for name in ("channels", "units", "means", "scales", "answers", "from_last"):
+        del record[name]
+    del record["quantiles"]
+    (run / "task.json").write_text(json.dumps(record))
+    source = write_lines(tmp_path / "in", [{"values": [0.5, -1]}])
+    _, answers = predicted(run, source)
+    (expected,) = expected_answers(run, [np.array([[0.5], [-1]], np.float32)])
+    np.testing.assert_allclose(answers[0]["forecast"], expected, rtol=1e-6)
 
 
 BAD_TEXTS = [

@@ -133,6 +133,34 @@ def test_forecast_of_one_step_has_no_horizon_axis():
     assert forecast.shape == (4, 2)
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_quantiles_never_cross_whatever_the_readout_says(count):
+    model = Forecaster(CELL, output_size=2, horizon=3, num_quantiles=count)
+    params = _init(model)
+    kernel = 1e4 * jax.random.normal(
+        jax.random.key(5), params["readout"]["kernel"].shape
+    )
+    for scale in (1e-3, 1.0):
+        readout = params["readout"] | {"kernel": scale * kernel}
+        _, forecast = _apply(model, params | {"readout": readout}, XS, LENGTHS)
+        assert forecast.shape == (4, 3, 2, count)
+        assert (jnp.diff(forecast, axis=-1) >= 0).all()
+        # The middle one is the readout's own number.
+        ys = UNROLL(params["cell"], XS[1])
+        flat = ys[2] @ readout["kernel"] + readout["bias"]
+        middle = flat.reshape(3, 2, count)[..., count // 2]
+        # One order of float32 products against another.
+        np.testing.assert_allclose(
+            forecast[1, ..., count // 2], middle, rtol=1e-5, atol=1e-3
+        )
+
+
+def test_quantiles_of_one_step_have_no_horizon_axis():
+    model = Forecaster(CELL, output_size=2, num_quantiles=3)
+    _, forecast = _apply(model, _init(model), XS)
+    assert forecast.shape == (4, 2, 3)
+
+
 def test_an_unknown_pooling_is_refused():
     with pytest.raises(ValueError, match="pooling: expected one of last, mean, max"):
         _init(SequenceClassifier(CELL, 7, pooling="final"))

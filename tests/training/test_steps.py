@@ -316,3 +316,17 @@ def test_a_mesh_axis_changes_no_number_but_the_noise():
     results = jax.jit(spread)(state, batch, probes)
     # The same formulas in another program, in float32; -inf where nothing arrives.
     assert_trees_close(results, expected, atol=1e-5)
+
+
+def test_an_objective_of_quantiles_scores_the_middle_one():
+    quantiles = (0.05, 0.5, 0.95)
+    objective = make_objective("forecast", "mean_squared_error", quantiles)
+    assert make_objective("forecast", "mean_squared_error", quantiles) == objective
+    outputs = jnp.asarray([[[-1.0, 2.0, 9.0]]])
+    targets = jnp.asarray([[5.0]])
+    assert objective.metric(outputs, targets).total == 9
+    assert objective.loss is losses.pinball_sums(quantiles)
+    with pytest.raises(ValueError, match="kind: expected one of forecast"):
+        make_objective("classify", "accuracy", quantiles)
+    with pytest.raises(ValueError, match="expected an odd number"):
+        make_objective("forecast", "mean_squared_error", (0.1, 0.9))

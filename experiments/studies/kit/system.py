@@ -7,7 +7,10 @@ from experiments.runs import run_dir
 from experiments.studies.kit.study import Picture, Result
 from experiments.studies.kit.training_runs import train
 
-_SHOWN = ("training", "gradient_over_time", "decay_rate")
+_SHOWN = (
+    *("forecast_errors", "forecast_course", "forecast_windows"),
+    *("training", "gradient_over_time", "decay_rate"),
+)
 
 
 def measure_system(

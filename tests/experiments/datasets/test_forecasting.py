@@ -2,6 +2,7 @@
 
 import math
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,15 +10,19 @@ from hypothesis import strategies as st
 
 from experiments.datasets.dataset import SeriesData
 from experiments.datasets.forecasting import (
+    block_error,
+    calendar_fit,
     climatology,
     forecast_splits,
     persistence,
+    pinball,
     rmse,
     seasonal_naive,
     split_by_time,
     up_share,
     windows,
 )
+from seqjax import losses
 
 
 def series(values: np.ndarray, start: str = "2013-01-01T00") -> SeriesData:
@@ -161,3 +166,44 @@ def test_climatology_tells_hours_of_the_year_apart() -> None:
 def test_share_of_rising_steps() -> None:
     values = np.array([[1, 4], [2, 4], [3, 3], [1, 5]])
     np.testing.assert_allclose(up_share(values), [2 / 3, 1 / 3], rtol=1e-15)
+
+
+def test_a_fit_to_the_calendar_goes_on_into_months_that_are_not_known() -> None:
+    turns = 2 * np.pi * np.arange(400) / np.array([[24], [400]])
+    calendar = np.concatenate([np.sin(turns), np.cos(turns)]).T
+    values = 50 + calendar @ np.array([[3.0], [-10], [1], [4]])
+    known = slice(0, 250)
+    spoilt = values.copy()
+    spoilt[250:] = 999
+    # Float32 keeps seven digits.
+    np.testing.assert_allclose(
+        calendar_fit(calendar, spoilt, known), values, rtol=1e-5, atol=1e-4
+    )
+
+
+def test_pinball_is_that_of_the_library() -> None:
+    rng = np.random.default_rng(0)
+    forecasts, targets = rng.normal(size=(9, 2, 3)), rng.normal(size=(9, 2))
+    levels = (0.05, 0.5, 0.95)
+    expected = losses.pinball(
+        jnp.asarray(forecasts, jnp.float32), jnp.asarray(targets, jnp.float32), levels
+    )
+    # Against float32.
+    assert pinball(forecasts, targets, levels) == pytest.approx(float(expected), 1e-5)
+
+
+def test_the_error_of_a_mean_respects_overlap() -> None:
+    # Blocks of three with the means 1 to 5: their deviation is sqrt(2.5).
+    values = np.repeat(np.arange(1.0, 6), 3)[:, None]
+    np.testing.assert_allclose(block_error(values, 3), [math.sqrt(2.5 / 5)], rtol=1e-15)
+    assert np.isnan(block_error(values, 4)).all()
+    rng = np.random.default_rng(0)
+    # Sums of 20 neighbours, of which 400 stand for 20 independent ones.
+    noise = rng.normal(size=(300, 419))
+    sums = np.lib.stride_tricks.sliding_window_view(noise, 20, axis=1).sum(axis=-1)
+    true = sums.mean(axis=1).std()
+    found = np.sqrt(np.mean(block_error(sums.T, 40) ** 2))
+    naive = sums.std(axis=1).mean() / math.sqrt(400)
+    # Neighbouring blocks share an edge, and 300 draws tell a deviation to 4 %.
+    assert 0.8 * true < found < 1.1 * true
+    assert naive < 0.3 * true

@@ -128,7 +128,7 @@ def test_random_walk_is_noise_summed_around_a_sine() -> None:
 
 
 def test_the_ranges_of_the_walk_give_800_and_100_windows() -> None:
-    walk = random_walk(0)
+    walk = random_walk(0, 1090)
     ranges = series_ranges("random_walk", walk)
     data = forecast_splits(walk, ranges, window=30, horizon=1)
     sizes = {name: cut.inputs.shape for name, cut in data.splits.items()}

@@ -1,7 +1,10 @@
 """From loaded data to sequences with targets: by hand on small cases."""
 
 import functools
+import json
 import math
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,9 +12,11 @@ import pytest
 from experiments.datasets import music_tasks, series_tasks, text_tasks
 from experiments.datasets.dataset import RollSplit, SeriesData, TextData, TextSplit
 from experiments.datasets.language_tasks import cut_windows, whole_texts
-from experiments.datasets.sequences import Ragged
+from experiments.datasets.sequences import Ragged, SequenceData
+from experiments.datasets.units import in_units, standardise
 from experiments.datasets.vocabulary import build_vocabulary
 from experiments.datasets.word_order import make_word_order
+from experiments.runs import task_file
 
 
 def targets_of(split) -> Ragged:
@@ -111,16 +116,26 @@ def test_chorales_ask_for_the_next_chord(monkeypatch: pytest.MonkeyPatch) -> Non
     assert moved.baseline_loss == task.baseline_loss
 
 
-def test_weather_asks_for_the_change_from_the_last_hour(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def stored_weather(monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    """Three channels of 200 hours, and their values."""
     times = np.datetime64("2013-01-01T00") + np.arange(200).astype("timedelta64[h]")
     values = np.random.default_rng(0).normal(60, 10, (200, 3)).astype(np.float32)
     names = ("EWR.temp", "JFK.temp", "JFK.dewp")
     series = SeriesData(names, times, values)
     monkeypatch.setattr(series_tasks, "load_weather", lambda folder: series)
-    task = series_tasks.load_series_task("weather", None, context=5, horizon=2)  # pyright: ignore[reportArgumentType]
-    assert (task.input_size, task.output_size, task.horizon) == (2 + 4, 1, 2)
+    return values
+
+
+def load(name: str, **sizes: Any) -> SequenceData:
+    return series_tasks.load_series_task(name, Path(), **sizes)
+
+
+def test_weather_asks_for_the_change_from_the_last_hour(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values = stored_weather(monkeypatch)
+    task = load("weather", context=5, horizon=2)
+    assert (task.input_size, task.output_size, task.horizon) == (2 + 2, 1, 2)
     train = task.splits["train"]
     assert isinstance(train.targets, np.ndarray)
     scale = values[:140, 1].astype(np.float64).std()
@@ -131,9 +146,89 @@ def test_weather_asks_for_the_change_from_the_last_hour(
     assert isinstance(test, np.ndarray)
     assert task.baseline_loss == pytest.approx(np.mean(test**2), rel=1e-6)
     # Hour 6 is a quarter of a day.
-    hours = series_tasks.load_series("weather", None)  # pyright: ignore[reportArgumentType]
-    assert hours.names[2:] == ("sin_day", "cos_day", "sin_year", "cos_year")
-    np.testing.assert_allclose(hours.values[6, 2:4], [1, 0], atol=1e-6)
+    hours = series_tasks.load_series("weather", Path())
+    np.testing.assert_allclose(hours.values[6, 2:], [1, 0], atol=1e-6)
+
+
+def test_a_series_tells_its_channels_and_units(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values = stored_weather(monkeypatch)
+    task = load("weather", context=5, horizon=2)
+    assert task.channels == ("JFK.temp", "JFK.dewp", "sin_day", "cos_day")
+    assert task.units[:2] == ("°F", "°F")
+    assert "24" in task.units[2]
+    known = values[:140, 1:].astype(np.float64)
+    # Float32 keeps seven digits.
+    np.testing.assert_allclose(task.means[:2], known.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(task.scales[:2], known.std(axis=0), rtol=1e-6)
+    assert (task.answers, task.from_last, task.quantiles) == ((0,), True, ())
+    # As JSON and back, to the bit.
+    record = json.loads(json.dumps(task.description()))
+    assert task_file.parse(record).description() == task.description()
+    # What the model reads and is asked for, out of the values as they were measured.
+    raw = series_tasks.load_series("weather", Path()).values
+    inputs = task.splits["test"].inputs.values.reshape(-1, 5, 4)
+    np.testing.assert_array_equal(standardise(task, raw[160:165]), inputs[0])
+    targets = task.splits["test"].targets
+    assert isinstance(targets, np.ndarray)
+    back = in_units(task, targets[:1], raw[164:165])
+    # Differences of float32 numbers of about 60.
+    np.testing.assert_allclose(back[0, :, 0], values[165:167, 1], atol=2e-5)
+
+
+def test_an_interval_asks_for_quantiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    stored_weather(monkeypatch)
+    task = load("weather", context=5, horizon=2, interval=0.8)
+    assert task.quantiles == (0.1, 0.5, 0.9)
+    train, test = (task.splits[name].targets for name in ("train", "test"))
+    assert isinstance(train, np.ndarray)
+    assert isinstance(test, np.ndarray)
+    assert task.baseline_metric == pytest.approx(np.mean(test**2), rel=1e-6)
+    # No change, and around it the quantiles of its errors in train.
+    total = 0.0
+    for step in range(2):
+        for tau in task.quantiles:
+            over = test[:, step, 0] - np.quantile(train[:, step, 0], tau)
+            total += np.mean(np.where(over > 0, tau * over, (tau - 1) * over)) / 6
+    assert task.baseline_loss == pytest.approx(total, rel=1e-5)
+
+
+def test_stocks_without_change_have_no_return(monkeypatch: pytest.MonkeyPatch) -> None:
+    returns = np.random.default_rng(0).normal(0.05, 0.1, (100, 2))
+    prices = np.exp(np.cumsum(returns, axis=0)).astype(np.float32)
+    days = np.datetime64("2013-01-01") + np.arange(100)
+    series = SeriesData(("A", "B"), days, prices)
+    monkeypatch.setattr(series_tasks, "load_stocks", lambda folder: series)
+    task = load("stocks", context=4, horizon=1)
+    found = np.diff(np.log(prices.astype(np.float64)), axis=0)
+    scale = found[:69].std(axis=0)
+    # Of 99 returns train has 69 and test the last 20, four of which are only seen.
+    expected = np.mean((found[83:] / scale) ** 2)
+    assert task.baseline_loss == pytest.approx(expected, rel=1e-4)
+    part = series_tasks.load_held_out("stocks", Path(), context=4, horizon=1)
+    assert not part.naive["no change"].any()
+    mean = part.naive["mean of train"]
+    assert mean.shape == (16, 1, 2)
+    np.testing.assert_allclose(mean[3, 0], found[:69].mean(axis=0), rtol=1e-4)
+
+
+def test_naive_forecasts_of_the_weather(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = stored_weather(monkeypatch)
+    part = series_tasks.load_held_out("weather", Path(), context=24, horizon=3)
+    assert list(part.naive) == ["no change", "same hour yesterday", "climatology"]
+    assert (part.names, part.unit) == (("JFK.temp",), "°F")
+    np.testing.assert_array_equal(part.values[:, 0], values[160:, 1])
+    assert part.starts.tolist() == list(range(24, 38))
+    np.testing.assert_array_equal(
+        part.train_range[:, 0], np.sort(values[:140, 1])[[0, -1]]
+    )
+    # The forecast of hours 190 to 192.
+    no_change, yesterday, _ = (naive[6, :, 0] for naive in part.naive.values())
+    np.testing.assert_array_equal(no_change, values[[189] * 3, 1])
+    np.testing.assert_array_equal(yesterday, values[166:169, 1])
+    short = series_tasks.load_held_out("weather", Path(), context=23, horizon=3)
+    assert list(short.naive) == ["no change", "climatology"]
 
 
 def test_a_random_walk_has_the_windows_of_the_tutorials() -> None:
