@@ -18,7 +18,7 @@ from flax.training.train_state import TrainState
 
 from experiments.common import environment
 from experiments.common.launch import BAD_FLAG, NO_CHECKPOINT, NON_FINITE, Exit
-from experiments.runs import run_dir, task_file, training_state
+from experiments.runs import run_dir, task_file, training_state, transcript
 from experiments.runs.checkpoints import Checkpoints, NonFiniteError
 from experiments.runs.factories import build_source
 from experiments.runs.flow import GradientFlow, LagShares, fetch, summary
@@ -192,6 +192,8 @@ class Loop:
             return None
         self._write_row(int(best.best_step), "test", values)
         self._metrics.sync()
+        if self._source.kind == "transcribe":
+            transcript.write(self._run.path, self._programs, best.state)
         return training_state.describe_result(self._source, self._training, values)
 
     def _restore(self) -> tuple[int, training_state.Training]:

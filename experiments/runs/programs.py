@@ -177,6 +177,11 @@ class Programs:
         """`(state, raw, count) -> sums` over the first `count` sequences."""
         return self._compile(self._evaluate_batch, np.int32(0))
 
+    @functools.cached_property
+    def answer(self) -> "ByShape":
+        """`(state, raw) -> outputs` of the model, without dropout."""
+        return self._compile(self._answer, raws=(self.source.probe_batch,))
+
     def _compile(
         self,
         function: Callable[..., Any],
@@ -320,6 +325,11 @@ class Programs:
             self.lag_edges,
             terminal=self._terminal,
         )
+
+    def _answer(self, state: TrainState, raw: Any) -> Array:
+        example = self.source.expand(raw)
+        variables = {"params": state.params}
+        return state.apply_fn(variables, example.inputs, example.length)[1]
 
     def _evaluate_batch(
         self, state: TrainState, raw: Any, count: Array
