@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import optax
 
 from seqjax.array_types import Array
+from seqjax.mesh import vary_alike
 
 BLANK = 0
 """The class that says nothing, and what fills up labels."""
@@ -49,6 +50,8 @@ def log_probability(logits: Array, labels: Array, real: Array) -> Array:
     *batch, num_steps, num_classes = logits.shape
     logits = jnp.where(real[..., None], logits, 0)
     dtype = logits.dtype if jnp.finfo(logits.dtype).bits > 32 else jnp.float32
+    # Of this optax makes the carry of its loop.
+    logits, log_zero = vary_alike((logits, jnp.asarray(_LOG_ZERO, dtype)))
     # On accelerators the products by which optax picks log probabilities would round
     # them; float64 it mixes with float32.
     with jax.default_matmul_precision("highest"), jax.numpy_dtype_promotion("standard"):
@@ -58,7 +61,7 @@ def log_probability(logits: Array, labels: Array, real: Array) -> Array:
             labels.reshape(-1, labels.shape[-1]),
             (labels == BLANK).astype(dtype).reshape(-1, labels.shape[-1]),
             blank_id=BLANK,
-            log_epsilon=_LOG_ZERO,
+            log_epsilon=log_zero,
         ).reshape(batch)
     losses = jnp.where(losses < -_LOG_ZERO / 10, losses, jnp.inf)
     there = labels != BLANK

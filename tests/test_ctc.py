@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from jax.sharding import PartitionSpec
 
 from seqjax import ctc, losses
 
@@ -194,6 +195,26 @@ def test_float64_is_kept(x64):
     got = losses.ctc_loss(jnp.asarray(logits, jnp.float64), jnp.asarray(labels), mask)
     assert got.dtype == jnp.float64
     assert got == pytest.approx(expected.mean(), rel=1e-13)
+
+
+def test_a_batch_may_be_spread_over_a_mesh():
+    # One device here; tests of the launchers spread batches over two.
+    logits, labels, lengths = batch_case()
+    mask = losses.length_mask(lengths, 12)
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    for name in ("ctc_loss", "label_error_rate"):
+
+        def total(*batch, sums_fn=losses.SUMS[name]):
+            return jax.lax.psum(sums_fn(*batch), "data")
+
+        spread = jax.shard_map(
+            total, mesh=mesh, in_specs=PartitionSpec("data"), out_specs=PartitionSpec()
+        )
+        expected = losses.SUMS[name](logits, labels, mask)
+        # Another program may add in another order.
+        np.testing.assert_allclose(
+            jax.jit(spread)(logits, labels, mask), expected, rtol=1e-6
+        )
 
 
 def test_shapes_are_checked():
