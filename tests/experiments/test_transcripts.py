@@ -180,7 +180,7 @@ def test_a_run_learns_and_measures_its_gradient(run: Path, data: SequenceData) -
     result = json.loads((run / "run.json").read_text())["result"]
     assert result["test_label_error_rate"] < 0.25
     assert 0.5 < result["baseline_label_error_rate"] < 1
-    assert result["test_loss"] < 1 < result["baseline_loss"]
+    assert result["test_loss"] < result["baseline_loss"] / 3
     assert result["best_step"] in (125, 250)
     arrays = read_gradient_norms(run / "gradient_norms.npz")
     longest = max(split.inputs.lengths.max() for split in data.splits.values())
