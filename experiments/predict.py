@@ -2,8 +2,9 @@
 
 A line is {"text": ...} for a model of texts, {"inputs": [[...], ...]} for one of
 features, or {"values": [...]} where a step has a single feature. Line n is answered by
-{"line": n, "label": ..., "score": ...}, {"line": n, "forecast": ...}, or
-{"line": n, "error": ...}, which ends nothing. The exit code is 1 after any error.
+{"line": n, "label": ..., "score": ...}, {"line": n, "labels": [...], ...} for several,
+{"line": n, "forecast": ...}, or {"line": n, "error": ...}, which ends nothing. The exit
+code is 1 after any error.
 """
 
 import dataclasses

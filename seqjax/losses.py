@@ -4,6 +4,9 @@ Every function reduces to one number over the entries that the mask counts. An e
 one position of the leading axes `*axes`, for a batch of sequences `[batch, time]`; a
 mask holds its weight, zero for what does not count. What stands at a masked entry, NaN
 and labels out of range included, reaches neither the value nor the gradient.
+
+Of `ctc_loss` and `label_error_rate` an entry is a sequence: the mask of its steps,
+`[*axes, time]`, is its weight for the first steps, which are real, and zero behind.
 """
 
 import functools
@@ -15,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from seqjax.array_types import Array
+from seqjax.ctc import BLANK, edit_distance, emitted, log_probability
 
 TOLERANCE = 0.04
 """Largest error of a correct forecast: Hochreiter, Schmidhuber (1997), experiment 4."""
@@ -219,6 +223,59 @@ def binary_cross_entropy(
     return mean(SUMS["binary_cross_entropy"](logits, targets, mask))
 
 
+def ctc_loss(logits: Array, labels: Array, mask: Array | None = None) -> Array:
+    """Averages −ln P(labels) over sequences, whatever the alignment, in nats.
+
+    Class 0 is the blank; `seqjax.ctc` says what an alignment stands for.
+
+    Args:
+        logits: `[*axes, time, classes]`, floating and finite.
+        labels: `[*axes, labels]`, integers from 1 on, zeros behind the end. A sequence
+            that counts gives NaN where a label is no class, and is infinite, without a
+            gradient, where it is too short for its labels.
+        mask: Weights, `[*axes, time]`; None counts every step.
+
+    Returns:
+        Scalar, float32 or wider; 0 where nothing counts.
+
+    Raises:
+        ValueError: If the shapes do not fit.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> logits = jnp.log(jnp.array([[0.5, 0.5], [0.4, 0.6]]))  # 0.5 · 0.4 says 0 0
+        >>> print(f"{jnp.exp(-ctc_loss(logits, jnp.asarray([1]))):.4f}")
+        0.8000
+    """
+    return mean(SUMS["ctc_loss"](logits, labels, mask))
+
+
+def label_error_rate(logits: Array, labels: Array, mask: Array | None = None) -> Array:
+    """Divides the errors of all answers by the number of right labels.
+
+    An answer are the labels that the likeliest class of every step stands for; its
+    errors are the labels to insert, delete or replace. An empty answer has 1.
+
+    Args:
+        logits: `[*axes, time, classes]`, floating.
+        labels: `[*axes, labels]`, integers from 1 on, zeros behind the end.
+        mask: Weights, `[*axes, time]`; None counts every step.
+
+    Returns:
+        A scalar, float32 or wider, 0 where nothing counts; it may be above 1.
+
+    Raises:
+        ValueError: If the shapes do not fit.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> logits = jnp.eye(4)[jnp.array([0, 3, 3, 0, 3])]  # says 3 3
+        >>> print(label_error_rate(logits, jnp.asarray([3, 1, 3, 2])))
+        0.5
+    """
+    return mean(SUMS["label_error_rate"](logits, labels, mask))
+
+
 def pinball(
     predictions: Array,
     targets: Array,
@@ -348,6 +405,32 @@ def _forecast_sums(
     return _sum(counted, weights, entry_fn(predictions, targets))
 
 
+def _ctc_sums(logits: Array, labels: Array, mask: Array | None = None) -> Sums:
+    weights, real, logits, labels = _sequences(logits, labels, mask)
+    values = -log_probability(logits, labels, real)
+    return _sum(weights != 0, weights, values)
+
+
+def _error_sums(logits: Array, labels: Array, mask: Array | None = None) -> Sums:
+    weights, real, logits, labels = _sequences(logits, labels, mask)
+    path = jnp.argmax(logits, axis=-1).astype(labels.dtype)
+    errors = edit_distance(path, emitted(path, real), labels)
+    num_labels = jnp.sum(labels != BLANK, axis=-1).astype(weights.dtype)
+    total = jnp.sum(weights * errors.astype(weights.dtype))
+    return Sums(total, jnp.sum(weights * num_labels))
+
+
+def _sequences(
+    logits: Array, labels: Array, mask: Array | None
+) -> tuple[Array, Array, Array, Array]:
+    """Weights of sequences, real steps, and logits and labels of those that count."""
+    shape = (*logits.shape[:-2], *labels.shape[-1:])
+    _check_shape("labels", labels, shape, logits)
+    real, weights, logits = _masked(logits, mask)
+    weights = jnp.max(weights, axis=-1)
+    return weights, real, logits, jnp.where(weights[..., None] != 0, labels, BLANK)
+
+
 def _masked(outputs: Array, mask: Array | None) -> tuple[Array, Array, Array]:
     """What counts, its weight, and the outputs with zeros where nothing counts.
 
@@ -387,6 +470,8 @@ SUMS: Mapping[str, Callable[..., Sums]] = MappingProxyType(
         "mean_squared_error": functools.partial(_forecast_sums, _squared_error),
         "fraction_within": functools.partial(_forecast_sums, _within),
         "accuracy": functools.partial(_label_sums, _hit),
+        "ctc_loss": _ctc_sums,
+        "label_error_rate": _error_sums,
     }
 )
 """What each loss and metric averages: `(outputs, targets, mask=None) -> Sums`."""

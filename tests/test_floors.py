@@ -19,7 +19,7 @@ FLOORS = (
         "mesh",
         "tree",
     ),
-    ("cell", "tasks", "losses"),
+    ("cell", "ctc", "tasks", "losses"),
     (
         "cells",
         "stepping",
@@ -42,6 +42,7 @@ SAME_FLOOR = {
     ("array_types", "derivative"),
     ("array_types", "mesh"),
     ("mesh", "derivative"),
+    ("ctc", "losses"),
     ("stepping", "affine_chunk"),
     ("stepping", "affine_scan"),
     ("affine_chunk", "affine_scan"),
@@ -55,7 +56,7 @@ SAME_FLOOR = {
 }
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 FORBIDDEN_IN_LIBRARY = {"absl", "time", "os", "matplotlib", "orbax", "rich", "logging"}
-OPTAX_FLOOR = {"training"}
+OPTAX_FLOOR = {"ctc", "training"}
 
 
 def _modules(package: str) -> list[Path]:

@@ -25,12 +25,15 @@ from experiments.common.names import (
     SPEECH,
     TASKS,
     TEXTS,
+    TRANSCRIPTION,
     TRANSLATION,
     VARIANTS,
 )
 
 _TOKENS = (*TEXTS, *LANGUAGE, *TRANSLATION)
-_UNEVEN = (*TEXTS, *LANGUAGE, *TRANSLATION, *MUSIC, *SPEECH)
+# What is cut would take its labels with it, and nobody knows which.
+_CUT = (*TEXTS, *LANGUAGE, *TRANSLATION, *MUSIC, *SPEECH)
+_UNEVEN = (*_CUT, *TRANSCRIPTION)
 _CLASSIFIED = (
     "long_sentence",
     "parity",
@@ -114,7 +117,7 @@ class TaskFlags:
         low=0,
         high=10**6,
         unit="steps",
-        only={"task": _UNEVEN},
+        only={"task": _CUT},
     )
     transpose: int = flag(
         0,

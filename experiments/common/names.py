@@ -30,7 +30,17 @@ MUSIC = ("chorales",)
 TRANSLATION = ("help_zh_en",)
 SERIES = ("random_walk", "stocks", "weather")
 SPEECH = ("japanese_vowels", "spoken_digits")
-DATASETS = (*PIXELS, *TEXTS, *LANGUAGE, *TRANSLATION, *MUSIC, *SERIES, *SPEECH)
+TRANSCRIPTION = ("digit_strings",)
+DATASETS = (
+    *PIXELS,
+    *TEXTS,
+    *LANGUAGE,
+    *TRANSLATION,
+    *MUSIC,
+    *SERIES,
+    *SPEECH,
+    *TRANSCRIPTION,
+)
 MODELS = ("bag_of_words", "rnn")
 OPTIMIZERS = ("adam", "adamw", "momentum", "rmsprop", "sgd")
 SCHEDULES = ("constant", "cosine", "step")
@@ -78,6 +88,7 @@ SYSTEMS = (
     "reviews_zh",
     "snippets_en",
     "spoken_digits",
+    "digit_strings",
     "japanese_vowels",
     "chorales",
     "weather",

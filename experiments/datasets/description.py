@@ -10,15 +10,17 @@ class TaskDescription:
 
     Attributes:
       name: name of the task.
-      kind: forecast, classify or label, as in `seqjax.tasks.Task`, or multilabel: of
-        `output_size` features any number at every step.
+      kind: forecast, classify or label, as in `seqjax.tasks.Task`; multilabel: of
+        `output_size` features any number at every step; or transcribe: labels in their
+        order, fewer than steps.
       metric: name of a function of `seqjax.losses`.
       input_size: features of a step; 0 for tokens.
       output_size: classes, or values of a forecast.
       baseline_loss: loss on test of an answer that does not look at the inputs.
       baseline_metric: what such an answer scores on test.
       horizon: steps of a forecast.
-      classes: names of the classes by number; () where they have none.
+      classes: names of the classes by number; () where they have none. Of transcribe
+        the first one is the blank.
       tokens: what a step of a text reads, `characters` or `words`; "" for features.
       vocabulary: the tokens by number; () where a step has features. Of a translation
         those that are written.

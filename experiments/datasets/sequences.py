@@ -62,7 +62,8 @@ class Sequences(NamedTuple):
     Attributes:
       inputs: what the model reads: tokens, or features `[input]` of a step.
       targets: classify `[sequences]`, int32; forecast `[sequences, *output]`, float32;
-        label and multilabel as many steps as `inputs`.
+        label and multilabel as many steps as `inputs`; transcribe `[sequences,
+        labels]`, int32 from 1 on, zeros behind the end of each.
       unscored: first steps of each sequence that are there for their context alone and
         do not count, `[sequences]`; None for none.
       sources: what each sequence is a translation of, as tokens; None for none.

@@ -46,10 +46,24 @@ def make_reply(
         every = {"all_scores": [by_name(row) for row in scores]}
         return reply | (every if all_scores else {})
 
+    def transcribe(outputs: np.ndarray, length: int) -> Reply:
+        # Needs jax, for which whoever asks with a wrong flag need not wait.
+        from experiments.runs.transcript import read_off
+
+        labels, score = read_off(outputs, length)
+        reply: Reply = {"labels": [names[i] for i in labels], "score": _rounded(score)}
+        every = {"all_scores": [by_name(row) for row in softmax(outputs[:length])]}
+        return reply | (every if all_scores else {})
+
     def by_name(scores: np.ndarray) -> dict[str, float]:
         return {str(n): _rounded(score) for n, score in zip(names, scores, strict=True)}
 
-    replies = {"forecast": forecast, "classify": classify, "label": label}
+    replies = {
+        "forecast": forecast,
+        "classify": classify,
+        "label": label,
+        "transcribe": transcribe,
+    }
     if task.kind not in replies or (task.kind == "label" and task.vocabulary):
         raise ValueError(
             f"a model of {task.name} goes on with what it reads; expected one that "

@@ -21,9 +21,13 @@ _LOG_FROM = 10  # largest over smallest value from which an axis is logarithmic
 _PLAIN_BELOW = 30  # up to this ratio a logarithmic axis is labelled 0.2, 0.3, …
 _METRICS = {
     "accuracy": "accuracy\n(share of right answers)",
+    "label_error_rate": "label error rate\n(errors per right label)",
     "mean_squared_error": "mean squared error",
 }
-_LOSSES = {"forecast": "mean squared error"}
+_LOSSES = {
+    "forecast": "mean squared error",
+    "transcribe": "−ln P of the labels, nats",
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from typing import Any
 from experiments.common import files
 from experiments.common.launch import Exit, format_value
 from experiments.common.page import document, image, table, text
-from experiments.reports import forecasts, plots, translations
+from experiments.reports import forecasts, plots, transcripts, translations
 from experiments.runs import run_dir
 from experiments.runs.options import Options as TrainOptions
 
@@ -80,6 +80,7 @@ def write_report(path: Path) -> Path:
         _result(run),
         forecasts.section(path),
         translations.section(path),
+        transcripts.section(path),
         *(_picture(picture, pictures) for picture in plots.PICTURES),
         _flags(path),
         _environment(record),

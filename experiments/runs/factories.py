@@ -16,6 +16,7 @@ from experiments.common.names import (
     SERIES,
     SPEECH,
     TEXTS,
+    TRANSCRIPTION,
     TRANSLATION,
 )
 from experiments.datasets.dataset import PairSplit, default_data_dir
@@ -29,7 +30,7 @@ from experiments.datasets.series_tasks import (
     load_held_out,
     load_series_task,
 )
-from experiments.datasets.speech_tasks import load_speech_task
+from experiments.datasets.speech_tasks import load_digit_strings, load_speech_task
 from experiments.datasets.text_tasks import load_text_task
 from experiments.datasets.translation_tasks import PAIR_LOADERS, load_translation_task
 from experiments.runs.options import Options
@@ -98,6 +99,8 @@ def load_data(options: TaskFlags) -> SequenceData:
         return load_chorale_task(folder, transpose=options.transpose)
     if name in SPEECH:
         return load_speech_task(name, folder)
+    if name in TRANSCRIPTION:
+        return load_digit_strings(folder)
     if name in SERIES:
         return load_series_task(
             name,
@@ -224,7 +227,7 @@ def build_model(options: Options, task: TaskDescription) -> nn.Module:
             num_quantiles=len(task.quantiles) or None,
             **shared,
         )
-    if task.kind in ("label", "multilabel"):
+    if task.kind in ("label", "multilabel", "transcribe"):
         return SequenceLabeller(cell, task.output_size, **shared)
     return SequenceClassifier(cell, task.output_size, pooling=options.pooling, **shared)
 

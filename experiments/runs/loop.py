@@ -19,7 +19,13 @@ from flax.training.train_state import TrainState
 from experiments.common import environment
 from experiments.common.launch import BAD_FLAG, NO_CHECKPOINT, NON_FINITE, Exit
 from experiments.common.names import SERIES
-from experiments.runs import forecasts, run_dir, task_file, training_state
+from experiments.runs import (
+    forecasts,
+    run_dir,
+    task_file,
+    training_state,
+    transcript,
+)
 from experiments.runs.checkpoints import Checkpoints, NonFiniteError
 from experiments.runs.factories import build_source, load_forecast_test
 from experiments.runs.flow import GradientFlow, LagShares, fetch, summary
@@ -193,6 +199,8 @@ class Loop:
             return None
         self._write_row(int(best.best_step), "test", values)
         self._metrics.sync()
+        if self._source.kind == "transcribe":
+            transcript.write(self._run.path, self._programs, best.state)
         result = training_state.describe_result(self._source, self._training, values)
         return result | self._forecast(best)
 

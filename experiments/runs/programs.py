@@ -179,8 +179,8 @@ class Programs:
 
     @functools.cached_property
     def outputs_of_batch(self) -> "ByShape":
-        """`(state, raw) -> outputs` of every sequence, without dropout."""
-        return self._compile(self._outputs)
+        """`(state, raw) -> outputs` of the longest sequences, without dropout."""
+        return self._compile(self._outputs, raws=(self.source.probe_batch,))
 
     def outputs(self, state: TrainState, split: str) -> np.ndarray:
         """Returns the outputs for all sequences of a split, in order.
@@ -339,7 +339,7 @@ class Programs:
             terminal=self._terminal,
         )
 
-    def _outputs(self, state: TrainState, raw: Any) -> Any:
+    def _outputs(self, state: TrainState, raw: Any) -> Array:
         example = self.source.expand(raw)
         variables = {"params": state.params}
         return state.apply_fn(variables, example.inputs, example.length)[1]

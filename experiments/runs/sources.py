@@ -22,7 +22,12 @@ from seqjax.array_types import Array, Key
 from seqjax.losses import length_mask
 from seqjax.tasks import Example, Task, sample_batch
 
-_LOWER_IS_BETTER = ("binary_cross_entropy", "bits_per_token", "mean_squared_error")
+_LOWER_IS_BETTER = (
+    "binary_cross_entropy",
+    "bits_per_token",
+    "label_error_rate",
+    "mean_squared_error",
+)
 _PURPOSES = ("params", "train", "valid", "test", "noise")
 
 
@@ -289,8 +294,8 @@ def _take_steps(
 def _expand_stored(kind: str, raw: Raw) -> Example:
     inputs, targets, lengths, unscored = jax.tree.map(jnp.asarray, raw)
     inputs = jax.tree.map(_as_features, inputs)
-    if kind in ("label", "multilabel"):
-        num_steps, scored = targets.shape[1], of_cell(lengths)
+    if kind in ("label", "multilabel", "transcribe"):
+        num_steps, scored = of_cell(inputs).shape[1], of_cell(lengths)
         mask = length_mask(scored, num_steps) - length_mask(unscored, num_steps)
     else:
         # One answer, or one for every step of a forecast.

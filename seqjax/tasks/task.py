@@ -14,14 +14,17 @@ class Example(NamedTuple):
     """One sequence with what is asked of it, or a batch of them.
 
     `Task.kind` says how `targets` is read: "forecast" and "classify" ask one thing
-    after the last real step, "label" asks one thing at every step.
+    after the last real step, "label" asks one thing at every step, "transcribe" asks
+    for a shorter sequence.
 
     Attributes:
         inputs: `[time, input]`, float32; zero from step `length` on. For a
             `Translator` the pair of what it reads, and `length` a pair, too.
         targets: forecast `[output]`, float32; classify a scalar, int32; label
-            `[time]`, int32.
-        mask: What the loss counts, float32: `[time]` for label, else a scalar 1.
+            `[time]`, int32; transcribe `[labels]`, int32 from 1 on, zeros behind the
+            end.
+        mask: What the loss counts, float32: `[time]` for label and transcribe, else a
+            scalar 1.
         scored: What the metric counts, shaped like `mask`.
         length: Number of real steps, a scalar, int32.
     """

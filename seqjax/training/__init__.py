@@ -1,7 +1,7 @@
 """Learning rates, optimisers, and pure training steps on Flax's `TrainState`.
 
-The one place of the library where optax enters. Nothing here is jitted: that is the
-caller's, at the outermost line of an experiment.
+The one place of the library where optax enters, but for the loss of `seqjax.ctc`.
+Nothing here is jitted: that is the caller's, at the outermost line of an experiment.
 """
 
 from seqjax.training.optimizers import OPTIMIZERS, make_clip, make_optimizer

@@ -41,6 +41,7 @@ LOSSES: Mapping[str, str] = MappingProxyType(
         "classify": "cross_entropy",
         "label": "cross_entropy",
         "multilabel": "binary_cross_entropy",
+        "transcribe": "ctc_loss",
     }
 )
 """Kind of a task -> name of its loss in `seqjax.losses`."""
