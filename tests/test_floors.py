@@ -19,7 +19,7 @@ FLOORS = (
         "mesh",
         "tree",
     ),
-    ("cell", "ctc", "tasks", "losses"),
+    ("cell", "ctc", "tasks", "loss_sums", "losses"),
     (
         "cells",
         "stepping",
@@ -42,7 +42,8 @@ SAME_FLOOR = {
     ("array_types", "derivative"),
     ("array_types", "mesh"),
     ("mesh", "derivative"),
-    ("ctc", "losses"),
+    ("ctc", "loss_sums"),
+    ("loss_sums", "losses"),
     ("stepping", "affine_chunk"),
     ("stepping", "affine_scan"),
     ("affine_chunk", "affine_scan"),

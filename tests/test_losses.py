@@ -82,9 +82,9 @@ def test_any_leading_axes(name, axes):
     flat_targets = targets.reshape((-1, *targets.shape[len(axes) :]))
     loss_fn = _compiled(name)
     got = loss_fn(outputs, targets, jnp.ones(axes))
-    # The order of a sum may follow the shape: one rounding of float32.
+    # The order of a sum of 24 terms may follow the shape: a few roundings of float32.
     flat = loss_fn(outputs.reshape(-1, 5), flat_targets)
-    np.testing.assert_allclose(got, flat, rtol=3e-7)
+    np.testing.assert_allclose(got, flat, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "mean_squared_error"])

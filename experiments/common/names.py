@@ -94,6 +94,8 @@ SYSTEMS = (
     "weather",
     "stocks",
 )
+# Studies of all kinds of data, told after the systems.
+DATA_STUDIES = ("text_baselines", "variable_lengths", "decay_on_real_data")
 LISTINGS = {
     "cells": CELLS,
     "tasks": TASKS,

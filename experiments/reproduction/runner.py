@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.common import environment, files
-from experiments.common.names import STUDIES, SYSTEMS
+from experiments.common.names import DATA_STUDIES, STUDIES, SYSTEMS
 from experiments.reproduction import bands, results_page
 from experiments.studies.kit.study import Result
 from experiments.studies.kit.system import measure_system
@@ -71,7 +71,8 @@ def run_study(name: str, folder: Path, full: bool, data_dir: str = "") -> Record
             result = measure_system(flagfile, folder, full, header.short, data_dir)
         else:
             module = importlib.import_module(f"experiments.studies.{name}")
-            result = module.measure(folder, full)
+            more = (data_dir,) if name in DATA_STUDIES else ()
+            result = module.measure(folder, full, *more)
     except Exception as raised:
         traceback.print_exc(file=sys.stderr)
         error = f"{type(raised).__name__}: {raised}"
@@ -128,7 +129,8 @@ def read_records(folder: Path) -> list[Record]:
     One that is damaged is named on standard error, and left out.
     """
     records = []
-    for path in (folder / name / "result.json" for name in (*STUDIES, *SYSTEMS)):
+    names = (*STUDIES, *SYSTEMS, *DATA_STUDIES)
+    for path in (folder / name / "result.json" for name in names):
         if not path.exists():
             continue
         try:

@@ -1,8 +1,25 @@
+import signal
 from collections.abc import Iterator
 
 import jax
 import pytest
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
+
+
+@pytest.fixture(scope="module", autouse=True)
+def optimised() -> Iterator[None]:
+    """Compiles as for a user."""
+    name = "jax_disable_most_optimizations"
+    before = jax.config.read(name)
+    jax.config.update(name, False)
+    yield
+    jax.config.update(name, before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heard_interrupts() -> None:
+    """Lets launchers hear Ctrl-C even where the suite runs in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,7 @@ from experiments.runs.checkpoints import Checkpoints
 from experiments.runs.factories import build_model
 from experiments.runs.options import Options, format_flags
 from experiments.runs.served import Served, initial_state, load_model
+from experiments.studies.kit import answers
 from seqjax import cells, combinators, decoding, models
 from tests.experiments.datasets.stored import store
 from tests.experiments.small_runs import ROOT, command
@@ -255,6 +256,21 @@ def test_without_readings_rhymes_are_said_to_be_unknown(
     language.report([list(language.read(poem(random.Random(1), 5)))])
     told = capsys.readouterr().err.splitlines()[1]
     assert told.startswith("rhyme and tones were not looked at: pypinyin is missing")
+
+
+def test_a_study_looks_at_200_poems(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(
+        answers, "verse_shares", lambda poems: seen.extend(poems) or verse_shares(poems)
+    )
+    found = answers.measure_answers(runs / "quatrains")
+    assert found == verse_shares(seen)._asdict()
+    assert len(seen) == 200
+    assert len(set(seen)) > 150
+    assert all(literature.QUATRAIN.fullmatch(text) for text in seen)
+    assert answers.measure_answers(runs / "shakespeare") == {}
 
 
 def test_a_file_holds_what_was_shown(runs: Path, say, tmp_path: Path) -> None:

@@ -8,15 +8,17 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from experiments import reproduce
 from experiments.common.launch import launch, parse
-from experiments.common.names import DATASETS, STUDIES, SYSTEMS
+from experiments.common.names import DATA_STUDIES, DATASETS, STUDIES, SYSTEMS
 from experiments.reproduction import bands, runner
 from experiments.runs.options import Options as TrainOptions
 from experiments.studies import chaotic_lstm, curse_of_memory
+from experiments.studies.kit import system
 
 ROOT = Path(__file__).parents[2]
 STUDY_FILES = (ROOT / "experiments" / "studies").glob("*.py")
@@ -164,11 +166,11 @@ def test_judging() -> None:
 
 def test_every_study_has_a_module_and_a_flagfile() -> None:
     modules = {path.stem for path in STUDY_FILES} - {"__init__"}
-    assert modules == set(STUDIES)
-    assert len(STUDIES) == len(modules)
+    assert modules == {*STUDIES, *DATA_STUDIES}
+    assert len(STUDIES) + len(DATA_STUDIES) == len(modules)
 
 
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("name", [*STUDIES, *DATA_STUDIES])
 def test_the_flagfile_of_a_study(name: str) -> None:
     path = bands.FLAGFILES / f"{name}.flags"
     header = bands.read_header(path)
@@ -208,8 +210,8 @@ def test_the_flagfile_of_a_system(name: str) -> None:
 
 
 def test_every_flagfile_is_known() -> None:
-    assert {path.stem for path in FLAGFILES} == {*STUDIES, *SYSTEMS}
-    assert not set(STUDIES) & set(SYSTEMS)
+    assert {path.stem for path in FLAGFILES} == {*STUDIES, *SYSTEMS, *DATA_STUDIES}
+    assert not {*STUDIES, *DATA_STUDIES} & set(SYSTEMS)
 
 
 @pytest.mark.parametrize("path", FLAGFILES, ids=lambda path: path.name)
@@ -278,6 +280,20 @@ def test_a_training_flagfile_is_a_study(
     assert len(titles) == 3
     page = (tmp_path / "index.html").read_text()
     assert page.count('src="data:image/png;base64,') == 3
+
+
+@pytest.mark.parametrize(("name", "given"), [("parity", False), ("chorales", True)])
+def test_only_systems_that_read_data_are_told_where_they_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, given: bool
+) -> None:
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(system, "train", lambda folder, runs, **_: seen.update(runs))
+    monkeypatch.setattr(system.run_dir, "read_record", lambda path: {"result": {}})
+    monkeypatch.setattr(system, "measure_answers", lambda path: {})
+    system.measure_system(
+        bands.FLAGFILES / f"{name}.flags", tmp_path, False, (), "some/where"
+    )
+    assert (seen[name].get("data_dir") == "some/where") == given
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:

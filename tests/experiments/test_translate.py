@@ -26,6 +26,7 @@ from experiments.reports import translations as translations_page
 from experiments.runs.logs import read_gradient_norms
 from experiments.runs.options import Options, format_flags
 from experiments.runs.served import Served, load_model
+from experiments.studies.kit.answers import measure_answers
 from experiments.translation import evaluation, scores
 from experiments.translation.retrieval import commonest_target, nearest_targets
 from experiments.translation.search import Search, attention_weights
@@ -209,6 +210,16 @@ def test_the_test_set_is_scored_beside_the_nearest_sentence(
     assert "What each word looks at" not in html
     assert f"{found['greedy search']:.2f}" in html
     assert page["samples"][0]["source"] in html
+
+
+def test_a_study_measures_the_same_scores(run: Path) -> None:
+    found = measure_answers(run)
+    page = json.loads((run / "translations.json").read_text())
+    for name, entry in (("nearest", "nearest training sentence"), ("greedy", "greedy")):
+        for measure in ("bleu", "chrf"):
+            assert found[f"{name}_{measure}"] == page["scores"][entry][measure]
+    assert found["beams_bleu"] > 90 > 70 > found["nearest_bleu"]
+    assert f"{found['greedy_bleu']:.2f}" in (run / "report.html").read_text()
 
 
 def parse_data_dir(run: Path) -> str:

@@ -2,8 +2,12 @@
 
 from pathlib import Path
 
+from experiments.common.launch import parse
+from experiments.common.names import DATASETS
 from experiments.reports import plots
 from experiments.runs import run_dir
+from experiments.runs.options import Options
+from experiments.studies.kit.answers import measure_answers
 from experiments.studies.kit.study import Picture, Result
 from experiments.studies.kit.training_runs import train
 
@@ -29,7 +33,8 @@ def measure_system(
       The numbers of the run's result, and its pictures.
     """
     flags = {"report": True, "lag_sequences": 4, "flagfile": str(flagfile)}
-    if data_dir:
+    options = parse([f"--flagfile={flagfile}", f"--run_dir={folder}"], Options)
+    if data_dir and options.task in DATASETS:
         flags["data_dir"] = data_dir
     added = {} if full else dict(text[2:].split("=", 1) for text in short)
     name = flagfile.stem
@@ -41,6 +46,7 @@ def measure_system(
         for key, value in result.items()
         if isinstance(value, int | float)
     }
+    values |= measure_answers(path)
     return Result(values, _pictures(path / "plots", folder))
 
 
