@@ -85,6 +85,7 @@ SYSTEMS = (
     "tutorial_stock",
     "tutorial_classifier",
     "reuters_r8",
+    "reuters_r52",
     "reviews_zh",
     "snippets_en",
     "spoken_digits",
