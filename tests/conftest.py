@@ -10,10 +10,9 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # Most of the suite's time goes into the compilation of small programs. The older
 # emitters of loops, all into one module, need half of it, and programs need the same
 # memory, to a few hundred bytes. Flags that are not known end the process, so these are
-# for the version that knows them. Without optimisation by LLVM it is half again; the
-# tests of the launchers have it, whose claims of equal bits are those of users. For the
-# compiler as a user has it:
-# `XLA_FLAGS= JAX_DISABLE_MOST_OPTIMIZATIONS=0 make test`.
+# for the version that knows them. Without optimisation by LLVM it is half again; tests
+# of claims about bits ask for the fixture `optimised`. For the compiler as a user has
+# it: `XLA_FLAGS= JAX_DISABLE_MOST_OPTIMIZATIONS=0 make test`.
 if version("jaxlib").startswith("0.10."):
     os.environ.setdefault(
         "XLA_FLAGS",

@@ -91,6 +91,8 @@ SYSTEMS = (
     "spoken_digits",
     "digit_strings",
     "japanese_vowels",
+    "quatrains",
+    "melodies",
     "chorales",
     "weather",
     "stocks",

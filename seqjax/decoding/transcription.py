@@ -128,9 +128,8 @@ def prefix_beam_search(
         repeats = last[:, None] == jnp.arange(num_classes, dtype=jnp.int32)[None]
         before = jnp.where(repeats, beams.blank[:, None], whole[:, None])
         longer = (before + log_probs[None]).at[:, BLANK].set(-jnp.inf)
-        same = _is_child(
-            beams, whole
-        )  # [parent, child]: both ways to these labels meet
+        # Both ways to the labels of a child meet.
+        same = _is_child(beams, whole)
         joined = jnp.where(same, longer[:, last], -jnp.inf)
         stays = _Prefixes(
             beams.labels,

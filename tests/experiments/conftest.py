@@ -6,9 +6,9 @@ import pytest
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def optimised() -> Iterator[None]:
-    """Compiles as for a user."""
+    """Compiles as for a user, whose bits a test is about."""
     name = "jax_disable_most_optimizations"
     before = jax.config.read(name)
     jax.config.update(name, False)

@@ -25,6 +25,8 @@ from experiments.runs.checkpoints import leaves_by_name
 from experiments.runs.served import Served, load_model
 from tests.experiments.untrained_run import SERIES, TAGS, TEXT, write_run
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 QUANTILES = dataclasses.replace(
     SERIES,
     channels=("price",),

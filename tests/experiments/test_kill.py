@@ -22,7 +22,7 @@ from tests.experiments.small_runs import (
 
 NUM_STEPS = 200
 LONGER = (f"--num_steps={NUM_STEPS}", "--eval_every=7", "--save_every=5")
-NUM_KILLS = 10
+NUM_KILLS = 6
 
 
 @pytest.fixture(scope="module")

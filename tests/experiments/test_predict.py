@@ -34,6 +34,8 @@ from tests.experiments.untrained_run import (
     write_run,
 )
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 GRID = describe("mnist_rows", "classify", input_size=2)
 
 

@@ -20,7 +20,7 @@ from tests.experiments.small_runs import (
     saved_steps,
 )
 
-pytestmark = pytest.mark.usefixtures("kept_programs")
+pytestmark = pytest.mark.usefixtures("kept_programs", "optimised")
 
 # Evaluations at 0, 6, 12 and checkpoints at 5, 10, 12 cut calls of five steps short.
 EVERY = ("--eval_every=6", "--save_every=5", "--gradient_every=0", "--log_every=2")

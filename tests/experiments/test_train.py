@@ -27,6 +27,8 @@ from tests.experiments.small_runs import (
     saved_steps,
 )
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 LAST = 12  # --num_steps of a small run
 
 
