@@ -12,6 +12,7 @@ from typing import Any
 
 from experiments.common import environment, files
 from experiments.common.names import DATA_STUDIES, STUDIES, SYSTEMS
+from experiments.datasets.dataset import DataError
 from experiments.reproduction import bands, results_page
 from experiments.studies.kit.study import Result
 from experiments.studies.kit.system import measure_system
@@ -74,7 +75,8 @@ def run_study(name: str, folder: Path, full: bool, data_dir: str = "") -> Record
             more = (data_dir,) if name in DATA_STUDIES else ()
             result = module.measure(folder, full, *more)
     except Exception as raised:
-        traceback.print_exc(file=sys.stderr)
+        if not isinstance(raised, DataError):  # which says all in one line
+            traceback.print_exc(file=sys.stderr)
         error = f"{type(raised).__name__}: {raised}"
     values = [] if error else judge(result.values, header.expected(full=full))
     return {

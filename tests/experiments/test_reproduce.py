@@ -282,6 +282,17 @@ def test_a_training_flagfile_is_a_study(
     assert page.count('src="data:image/png;base64,') == 3
 
 
+def test_missing_data_are_told_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nowhere = tmp_path / "nowhere"
+    flags = (f"--out_dir={tmp_path}", f"--data_dir={nowhere}")
+    assert run("--figure=variable_lengths", *flags) == 1
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert f"--fetch=reuters --data_dir={nowhere}` brings it" in out
+
+
 @pytest.mark.parametrize(("name", "given"), [("parity", False), ("chorales", True)])
 def test_only_systems_that_read_data_are_told_where_they_lie(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, given: bool
