@@ -18,16 +18,10 @@ from flax.training.train_state import TrainState
 
 from experiments.common import environment
 from experiments.common.launch import BAD_FLAG, NO_CHECKPOINT, NON_FINITE, Exit
-from experiments.common.names import SERIES
-from experiments.runs import (
-    forecasts,
-    run_dir,
-    task_file,
-    training_state,
-    transcript,
-)
+from experiments.runs import run_dir, task_file, training_state
+from experiments.runs.answers import leave_answers
 from experiments.runs.checkpoints import Checkpoints, NonFiniteError
-from experiments.runs.factories import build_source, load_forecast_test
+from experiments.runs.factories import build_source
 from experiments.runs.flow import GradientFlow, LagShares, fetch, summary
 from experiments.runs.logs import GradientLog, MetricsLog
 from experiments.runs.options import Options
@@ -199,22 +193,11 @@ class Loop:
             return None
         self._write_row(int(best.best_step), "test", values)
         self._metrics.sync()
-        if self._source.kind == "transcribe":
-            transcript.write(self._run.path, self._programs, best.state)
         result = training_state.describe_result(self._source, self._training, values)
-        return result | self._forecast(best)
-
-    def _forecast(self, best: training_state.Training) -> dict[str, float]:
-        """Writes the forecasts of a series' test part; returns what they score."""
-        if self._options.task not in SERIES:
-            return {}
-        outputs = self._programs.outputs(best.state, "test")
-        test = load_forecast_test(self._options)
-        made = forecasts.make(self._source, test, outputs)
-        forecasts.write(self._run.path, made)
-        for line in forecasts.lines(made):
-            self._display.say(line)
-        return forecasts.summary(made)
+        say = self._display.say
+        return result | leave_answers(
+            self._run.path, self._options, self._programs, best.state, say
+        )
 
     def _restore(self) -> tuple[int, training_state.Training]:
         found = training_state.restore_newest(
