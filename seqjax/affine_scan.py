@@ -39,7 +39,7 @@ from seqjax.stepping import (
 
 # Floats of one gate array of a chunk: 2 MiB of float32. On a CPU with 1 MiB of L2 per
 # core this was the fastest size at hidden 64, 128 and 256 alike, or within 5 % of it.
-# One sequence of 10,000 steps takes 0.97 (LSTM), 1.00 (GRU) and 0.95 (Elman) of the time
+# One sequence of 10,000 steps takes 0.97 (LSTM), 1.00 (GRU), 0.95 (Elman) of the time
 # with 100 steps in a chunk instead of 50.
 CHUNK_FLOATS = 2**19
 MIN_CHUNK, MAX_CHUNK = 4, 128
