@@ -84,6 +84,7 @@ SYSTEMS = (
     "word_order_bag",
     "tutorial_stock",
     "tutorial_classifier",
+    "tutorial_lstm",
     "reuters_r8",
     "reuters_r52",
     "reviews_zh",
