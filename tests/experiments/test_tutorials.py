@@ -106,40 +106,10 @@ def test_classifiers_of_packed_texts_train_like_torch(name: str) -> None:
     readout = torch.nn.Linear(hidden_size * (2 if both else 1), CLASSES)
     trained = [p for name, p in net.named_parameters() if "bias_hh" not in name]
     trained += [*embedding.parameters(), *readout.parameters()]
-    # Weights that have no say in a last state have no gradient, and are not decayed.
     optimizer = torch.optim.Adam(trained, lr=1e-2)
     decay = torch.optim.lr_scheduler.StepLR(optimizer, step_size=3, gamma=0.5)
 
-    tensors = {name: p.detach().clone() for name, p in net.named_parameters()}
-    suffixes = ("", "_reverse")
-    params: Any = {
-        "embedding": {"embedding": array(embedding.weight)},
-        "cell": nest(
-            lambda layer, way: from_torch(tensors, f"l{layer}{suffixes[way]}"),
-            num_layers,
-            both,
-        ),
-        "readout": {"kernel": array(readout.weight).T, "bias": array(readout.bias)},
-    }
-    factory = cells.elman if make is torch.nn.RNN else cells.lstm
-    sizes = [embedding_size, *[hidden_size * (2 if both else 1)] * (num_layers - 1)]
-    layers = [factory(size, hidden_size) for size in sizes]
-    layers = [bidirectional(layer) for layer in layers] if both else layers
-    model = SequenceClassifier(
-        stack(*layers) if num_layers > 1 else layers[0],
-        CLASSES,
-        pooling=pooling,
-        vocab_size=VOCAB,
-        embedding_size=embedding_size,
-    )
-    schedule = make_schedule(
-        "step", 1e-2, num_steps=UPDATES, decay_every=3, decay_factor=0.5
-    )
-    state = TrainState.create(
-        apply_fn=model.apply,
-        params=params,
-        tx=make_optimizer("adam", schedule, clip_norm=1.0),
-    )
+    state = same_state(name, embedding, net, readout)
     objective = make_objective("classify", "accuracy")
     update = jax.jit(lambda state, batch, key: train_step(state, batch, key, objective))
 
@@ -169,6 +139,46 @@ def test_classifiers_of_packed_texts_train_like_torch(name: str) -> None:
     # Adam divides by the size of the gradient, which lets rounding grow a little.
     np.testing.assert_allclose(ours, theirs, rtol=1e-4)
     assert np.ptp(theirs) > 0.05
+
+
+def same_state(
+    name: str,
+    embedding: torch.nn.Embedding,
+    net: torch.nn.RNNBase,
+    readout: torch.nn.Linear,
+) -> TrainState:
+    """The classifier `name` here, with the weights of the one in torch."""
+    make, embedding_size, hidden_size, num_layers, both, pooling = CLASSIFIERS[name]
+    tensors = {name: p.detach().clone() for name, p in net.named_parameters()}
+    suffixes = ("", "_reverse")
+    params: Any = {
+        "embedding": {"embedding": array(embedding.weight)},
+        "cell": nest(
+            lambda layer, way: from_torch(tensors, f"l{layer}{suffixes[way]}"),
+            num_layers,
+            both,
+        ),
+        "readout": {"kernel": array(readout.weight).T, "bias": array(readout.bias)},
+    }
+    factory = cells.elman if make is torch.nn.RNN else cells.lstm
+    sizes = [embedding_size, *[hidden_size * (2 if both else 1)] * (num_layers - 1)]
+    layers = [factory(size, hidden_size) for size in sizes]
+    layers = [bidirectional(layer) for layer in layers] if both else layers
+    model = SequenceClassifier(
+        stack(*layers) if num_layers > 1 else layers[0],
+        CLASSES,
+        pooling=pooling,
+        vocab_size=VOCAB,
+        embedding_size=embedding_size,
+    )
+    schedule = make_schedule(
+        "step", 1e-2, num_steps=UPDATES, decay_every=3, decay_factor=0.5
+    )
+    return TrainState.create(
+        apply_fn=model.apply,
+        params=params,
+        tx=make_optimizer("adam", schedule, clip_norm=1.0),
+    )
 
 
 def array(parameter: torch.Tensor) -> jax.Array:
