@@ -70,6 +70,29 @@ def rotation(skew: np.ndarray, size: int) -> np.ndarray:
     return np.real((v * np.exp(-1j * w)) @ v.conj().T)
 
 
+def lru(
+    params: PyTree,
+    carry: PyTree,
+    x: np.ndarray,
+    *,
+    output_activation: str = "identity",
+) -> tuple[PyTree, np.ndarray]:
+    """s′ = λ ∘ s + γ ∘ (x B),  y = φ(Re(s′ C) + x D), in complex numbers."""
+
+    def paired(a: np.ndarray) -> np.ndarray:
+        real, imaginary = np.split(a, 2, axis=-1)
+        return real + 1j * imaginary
+
+    eigenvalues = np.exp(-np.exp(params.nu_log) + 1j * np.exp(params.theta_log))
+    entering = np.exp(params.gamma_log) * (x @ paired(params.kernel))
+    s = eigenvalues * paired(carry.state) + entering
+    # Re C stands above −Im C.
+    c = np.conj(paired(params.output_kernel.T)).T
+    y = np.real(s @ c) + x @ params.skip_kernel
+    state = np.concatenate([s.real, s.imag])
+    return carry._replace(state=state), ACTIVATIONS[output_activation](y)
+
+
 def irnn(params: PyTree, carry: PyTree, x: np.ndarray) -> tuple[PyTree, np.ndarray]:
     """h′ = max(0, x W + h R + b)."""
     return elman(params, carry, x, activation="relu")

@@ -5,6 +5,7 @@ takes the groups it needs as base classes of its options.
 """
 
 import dataclasses
+import math
 
 from experiments.common.launch import flag
 from experiments.common.names import (
@@ -252,6 +253,41 @@ class ModelFlags:
         high=1.0,
         only={"cell": ("jordan",)},
     )
+    output_activation: str = flag(
+        "identity",
+        "Function of the outputs; without one, LRU layers make one linear map.",
+        choices=ACTIVATIONS,
+        only={"cell": ("jordan", "lru")},
+    )
+    state_size: int | None = flag(
+        None,
+        "Complex numbers in the state of an LRU; --hidden_size if none.",
+        low=1,
+        high=65536,
+        only={"cell": ("lru",)},
+    )
+    min_radius: float = flag(
+        0.0,
+        "Smallest modulus of an LRU's eigenvalues to start from.",
+        low=0.0,
+        high=1.0,
+        only={"cell": ("lru",)},
+    )
+    max_radius: float = flag(
+        1.0,
+        "Largest modulus of an LRU's eigenvalues to start from.",
+        low=0.0,
+        high=1.0,
+        only={"cell": ("lru",)},
+    )
+    max_phase: float = flag(
+        2 * math.pi,
+        "Largest angle of an LRU's eigenvalues to start from.",
+        above=0.0,
+        high=1e9,
+        unit="radians",
+        only={"cell": ("lru",)},
+    )
     forget_bias: float | None = flag(
         None,
         "Initial bias of the forget gate; that of --init if none.",
@@ -332,6 +368,11 @@ class ModelFlags:
                 f"--{name}: has no meaning with --forget_gate=false",
             )
         refuse(
+            self.min_radius >= self.max_radius,
+            "--min_radius, --max_radius: expected the first below the second, got "
+            f"{self.min_radius} and {self.max_radius}",
+        )
+        refuse(
             self.residual and self.num_layers == 1,
             "--residual: has a meaning only with --num_layers above 1, got 1",
         )
@@ -352,8 +393,8 @@ class OptimiserFlags:
     )
     recurrent_learning_rate: float | None = flag(
         None,
-        "Learning rate of the recurrent kernels, and of the skew matrix of exprnn; "
-        "--learning_rate if none. Follows the same schedule.",
+        "Learning rate of the recurrent kernels, of the skew matrix of exprnn and of "
+        "the eigenvalues of lru; --learning_rate if none. Follows the same schedule.",
         above=0,
         high=10,
     )

@@ -4,7 +4,7 @@ They stand here because asking the library for them would import jax, which take
 than a second; a test compares them with the library.
 """
 
-CELLS = ("elman", "exprnn", "gru", "irnn", "jordan", "lstm")
+CELLS = ("elman", "exprnn", "gru", "irnn", "jordan", "lru", "lstm")
 VARIANTS = {
     "adding": ("halves", "anywhere", "hochreiter"),
     "copy_memory": ("urnn", "exprnn", "tcn"),

@@ -13,6 +13,7 @@ from experiments.laboratory.subjects import Subject
 from experiments.runs import loop, run_dir, training_state
 from experiments.runs.checkpoints import Checkpoints
 from seqjax.array_types import PyTree
+from seqjax.cells.lru import eigenvalues
 
 _GATES = {"gru": ("r", "z", "n"), "lstm": ("i", "f", "g", "o")}
 _MAX_CHECKPOINTS = 7
@@ -60,19 +61,23 @@ def kernel_eigenvalues(
 ) -> dict[str, np.ndarray]:
     """Computes the eigenvalues of every square block of the recurrent kernel.
 
-    For `exprnn` that is the rotation that its parameters stand for.
+    For `exprnn` that is the rotation that its parameters stand for. An `lru` has its
+    eigenvalues, one of every conjugate pair, among its parameters.
 
     Args:
       subject: its cell.
       snapshots: parameters of the cell.
 
     Returns:
-      Complex, `[snapshot, hidden]` by name of the gate, "" where there is one block;
-      empty for a cell without such blocks: layers, directions, a projected LSTM.
+      Complex, `[snapshot, hidden]`, for an LRU `[snapshot, state]`, by name of the
+      gate, "" where there is one block; empty for a cell without such blocks: layers,
+      directions, a projected LSTM.
     """
     affine, gates = subject.cell.affine, _GATES.get(subject.labels["cell"], ("",))
     if affine is None:
         return {}
+    if subject.labels["cell"] == "lru":
+        return {"": np.stack([eigenvalues(p) for p in snapshots.values()])}
     kernels = [affine.split(p).recurrent_kernel for p in snapshots.values()]
     stacked = np.stack([np.asarray(kernel, float) for kernel in kernels])
     if stacked.shape[2] != len(gates) * stacked.shape[1]:

@@ -48,6 +48,9 @@ from seqjax.models import (
 from seqjax.tasks import TASKS
 from seqjax.training import make_optimizer, make_schedule
 
+# The parameters that make the recurrence of `exprnn` and `lru`.
+_RECURRENT = ("skew", "nu_log", "theta_log", "gamma_log")
+
 
 def build_source(options: TaskFlags, seed: int) -> Source:
     """Returns the task or data set of the flags, and its batches.
@@ -286,6 +289,6 @@ def build_optimizer(
 
 
 def _rate_group(path: str) -> str:
-    """Returns the name of a parameter; that of what it makes for a skew matrix."""
+    """Returns the name of a parameter; `recurrent_kernel` for what stands for one."""
     name = path.rpartition("/")[2]
-    return "recurrent_kernel" if name == "skew" else name
+    return "recurrent_kernel" if name in _RECURRENT else name

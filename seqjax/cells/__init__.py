@@ -8,6 +8,7 @@ from seqjax.cells.elman import ElmanCarry, ElmanParams, elman, irnn
 from seqjax.cells.exprnn import ExpRNNCarry, ExpRNNParams, exprnn
 from seqjax.cells.gru import GRUCarry, GRUParams, gru
 from seqjax.cells.jordan import JordanCarry, JordanParams, jordan
+from seqjax.cells.lru import LRUCarry, LRUParams, lru
 from seqjax.cells.lstm import LSTMCarry, LSTMNorm, LSTMParams, lstm
 
 CELLS: Mapping[str, Callable[..., Cell]] = MappingProxyType(
@@ -18,6 +19,7 @@ CELLS: Mapping[str, Callable[..., Cell]] = MappingProxyType(
         "jordan": jordan,
         "lstm": lstm,
         "gru": gru,
+        "lru": lru,
     }
 )
 """Name -> factory(input_size, hidden_size, **options)."""
@@ -32,6 +34,8 @@ __all__ = [
     "GRUParams",
     "JordanCarry",
     "JordanParams",
+    "LRUCarry",
+    "LRUParams",
     "LSTMCarry",
     "LSTMNorm",
     "LSTMParams",
@@ -40,5 +44,6 @@ __all__ = [
     "gru",
     "irnn",
     "jordan",
+    "lru",
     "lstm",
 ]

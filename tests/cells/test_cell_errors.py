@@ -17,7 +17,7 @@ def test_sizes_below_one_are_refused(make):
         make(3, -2)
 
 
-@pytest.mark.parametrize("name", sorted(set(cells.CELLS) - {"exprnn", "irnn"}))
+@pytest.mark.parametrize("name", sorted(set(cells.CELLS) - {"exprnn", "irnn", "lru"}))
 def test_unknown_preset_suggests_the_nearest(name):
     with pytest.raises(ValueError, match=r"^init: .*'tourch' \(did you mean 'torch'\?"):
         cells.CELLS[name](3, 4, init="tourch")
@@ -41,6 +41,18 @@ def test_unknown_preset_suggests_the_nearest(name):
         (
             lambda: cells.exprnn(3, 4, activation="modrely"),
             r"^activation: expected one of .*'modrely'",
+        ),
+        (
+            lambda: cells.lru(3, 4, min_radius=0.9, max_radius=0.8),
+            r"^min_radius and max_radius: expected 0 <= min.* got 0\.9 and 0\.8",
+        ),
+        (lambda: cells.lru(3, 4, max_radius=1.1), r"^min_radius and .* got 0.* 1\.1"),
+        (lambda: cells.lru(3, 4, max_phase=0.0), r"^max_phase: .* above 0, got 0"),
+        (lambda: cells.lru(3, 4, min_radius=math.nan), r"^min_radius: .* got nan"),
+        (lambda: cells.lru(3, 4, state_size=0), r"^state_size: .* >= 1, got 0"),
+        (
+            lambda: cells.lru(3, 4, output_activation="gelu"),
+            r"^activation: expected one of .*'gelu'",
         ),
         (lambda: cells.jordan(3, 4, output_size=0), r"^output_size: .* >= 1, got 0"),
         (

@@ -64,6 +64,12 @@ CASES = {
         {"peephole": True, "projection_size": 2, "layer_norm": True},
         {"peephole": True, "projection": True, "layer_normed": True},
     ),
+    "lru": Case("lru", {}),
+    "lru_tanh": Case(
+        "lru",
+        {"state_size": 6, "output_activation": "tanh"},
+        {"output_activation": "tanh"},
+    ),
     "gru": Case("gru", {}),
     "gru_reset_before": Case("gru", {"reset_after": False}),
 }

@@ -23,7 +23,7 @@ def dense(ys):
 
 
 @pytest.mark.parametrize(
-    "name", ["elman", "irnn", "jordan", "lstm", "gru", "exprnn", "hand_made"]
+    "name", ["elman", "irnn", "jordan", "lstm", "gru", "exprnn", "lru", "hand_made"]
 )
 def test_every_measure(name):
     cell = make(name)

@@ -19,9 +19,16 @@ def _options(*arguments: str) -> Options:
 
 
 @pytest.mark.parametrize(
-    ("cell", "recurrent"), [("exprnn", "skew"), ("elman", "recurrent_kernel")]
+    ("cell", "recurrent"),
+    [
+        ("exprnn", {"skew"}),
+        ("elman", {"recurrent_kernel"}),
+        ("lru", {"nu_log", "theta_log", "gamma_log"}),
+    ],
 )
-def test_what_recurs_has_a_learning_rate_of_its_own(cell: str, recurrent: str) -> None:
+def test_what_recurs_has_a_learning_rate_of_its_own(
+    cell: str, recurrent: set[str]
+) -> None:
     flags = ("--optimizer=sgd", "--clip_norm=0", "--recurrent_learning_rate=0.25")
     options = _options(f"--cell={cell}", "--learning_rate=0.5", *flags)
     optimizer = build_optimizer(options, optax.constant_schedule(0.5))
@@ -29,7 +36,7 @@ def test_what_recurs_has_a_learning_rate_of_its_own(cell: str, recurrent: str) -
     ones: Any = jax.tree.map(jnp.ones_like, params)
     updates: Any = optimizer.update(ones, optimizer.init(params), params)[0]
     for name, update in updates["cell"]._asdict().items():
-        expected = -0.25 if name == recurrent else -0.5
+        expected = -0.25 if name in recurrent else -0.5
         np.testing.assert_array_equal(update, np.full(update.shape, expected))
 
 

@@ -94,6 +94,9 @@ def test_kernels_of_gates_rotations_and_projections() -> None:
     } == dict.fromkeys("ifgo", (2, 4))
     # The eigenvalues of a rotation have modulus one.
     np.testing.assert_allclose(abs(found("exprnn")[""]), 1, atol=1e-5)
+    # Twice as many real parts of states as outputs: a square that is no recurrence.
+    assert found("lru", state_size=2)[""].shape == (2, 2)
+    assert np.all(abs(found("lru")[""]) < 1)
     assert found("lstm", projection_size=2) == {}
 
 

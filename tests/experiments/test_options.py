@@ -195,7 +195,7 @@ def test_list_prints_names_without_jax() -> None:
     done = _train("--list=cells,tasks,optimizers,schedules,inits,datasets")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(
-        "cells: elman exprnn gru irnn jordan lstm\ntasks: adding"
+        "cells: elman exprnn gru irnn jordan lru lstm\ntasks: adding"
     )
     assert len(done.stdout.split("\n")) == 8
     assert done.stdout.endswith("False\n")
