@@ -93,6 +93,7 @@ SYSTEMS = (
     "spoken_digits",
     "digit_strings",
     "japanese_vowels",
+    "translation",
     "shakespeare",
     "quatrains",
     "melodies",
@@ -101,7 +102,12 @@ SYSTEMS = (
     "stocks",
 )
 # Studies of all kinds of data, told after the systems.
-DATA_STUDIES = ("text_baselines", "variable_lengths", "decay_on_real_data")
+DATA_STUDIES = (
+    "text_baselines",
+    "variable_lengths",
+    "input_pipeline",
+    "decay_on_real_data",
+)
 LISTINGS = {
     "cells": CELLS,
     "tasks": TASKS,

@@ -17,7 +17,7 @@ from experiments.common.launch import launch, parse
 from experiments.common.names import DATA_STUDIES, DATASETS, STUDIES, SYSTEMS
 from experiments.reproduction import bands, runner
 from experiments.runs.options import Options as TrainOptions
-from experiments.studies import chaotic_lstm, curse_of_memory
+from experiments.studies import chaotic_lstm, curse_of_memory, input_pipeline
 from experiments.studies.kit import system
 
 ROOT = Path(__file__).parents[2]
@@ -291,6 +291,17 @@ def test_missing_data_are_told_in_one_line(
     out, err = capsys.readouterr()
     assert err == ""
     assert f"--fetch=reuters --data_dir={nowhere}` brings it" in out
+
+
+def test_batches_are_timed_beside_updates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The one system whose data are made, not fetched.
+    monkeypatch.setattr(input_pipeline, "_SHORT", ("word_order_bag", "parity"))
+    result = input_pipeline.measure(tmp_path, full=False, data_dir="")
+    seconds = json.loads((tmp_path / "seconds.json").read_text())["word_order_bag"]
+    ratio = seconds["update"] / seconds["batch"]
+    assert result.values == {"smallest_ratio": ratio, "word_order_bag_ratio": ratio}
 
 
 @pytest.mark.parametrize(("name", "given"), [("parity", False), ("chorales", True)])
