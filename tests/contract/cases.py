@@ -43,9 +43,6 @@ FACTORIES: Mapping[str, Callable[..., Cell]] = {
         cells.lstm, peephole=True, coupled=True, projection_size=2, layer_norm=True
     ),
     "gru_reset_before": functools.partial(cells.gru, reset_after=False),
-    "lru_tanh": functools.partial(
-        cells.lru, state_size=2, max_radius=0.9, output_activation="tanh"
-    ),
     "hand_made": hand_made,
 }
 
