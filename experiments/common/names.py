@@ -85,6 +85,7 @@ SYSTEMS = (
     "tutorial_stock",
     "tutorial_classifier",
     "tutorial_lstm",
+    "tutorial_bilstm",
     "reuters_r8",
     "reuters_r52",
     "reviews_zh",
