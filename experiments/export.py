@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.common import files
-from experiments.common.flag_groups import ModelFlags
 from experiments.common.launch import BAD_FLAG, Exit, flag, launch
+from experiments.common.model_flags import ModelFlags
 from experiments.common.out_dir import print_table
 from experiments.runs import run_dir
 from experiments.runs.checkpoint_flags import CheckpointFlags

@@ -6,8 +6,9 @@ Shared by the launchers that measure without training; nothing here imports jax.
 import dataclasses
 from collections.abc import Sequence
 
-from experiments.common.flag_groups import ModelFlags, refuse
+from experiments.common.flag_groups import refuse
 from experiments.common.launch import flag, flag_spec
+from experiments.common.model_flags import ModelFlags
 from experiments.common.names import CELLS, INITS, TASKS
 
 GAUSSIAN = "gaussian"

@@ -8,7 +8,8 @@ from typing import Any, Literal, cast
 import optax
 from flax import linen as nn
 
-from experiments.common.flag_groups import ModelFlags, OptimiserFlags, TaskFlags
+from experiments.common.flag_groups import OptimiserFlags, TaskFlags
+from experiments.common.model_flags import ModelFlags
 from experiments.common.names import (
     DATASETS,
     LANGUAGE,

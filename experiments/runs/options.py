@@ -3,8 +3,9 @@
 import dataclasses
 from typing import Any
 
-from experiments.common.flag_groups import ModelFlags, OptimiserFlags, TaskFlags, refuse
+from experiments.common.flag_groups import OptimiserFlags, TaskFlags, refuse
 from experiments.common.launch import FlagSpec, format_value, groups
+from experiments.common.model_flags import ModelFlags
 from experiments.common.names import LANGUAGE, MUSIC, TASKS, TRANSLATION, VARIANTS
 from experiments.runs.remedy_flags import RemedyFlags
 from experiments.runs.run_flags import DisplayFlags, LoopFlags, RunFlags
