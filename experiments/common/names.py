@@ -95,6 +95,7 @@ SYSTEMS = (
     "digit_strings",
     "japanese_vowels",
     "translation",
+    "translation_plain",
     "shakespeare",
     "quatrains",
     "melodies",
