@@ -80,6 +80,7 @@ SYSTEMS = (
     "copy_memory",
     "mnist_rows",
     "mnist_pixels",
+    "mnist_pixels_lru",
     "word_order_lstm",
     "word_order_bag",
     "tutorial_stock",
