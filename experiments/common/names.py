@@ -83,6 +83,7 @@ SYSTEMS = (
     "mnist_pixels_lstm",
     "mnist_pixels_lru",
     "mnist_permuted",
+    "mnist_permuted_lru",
     "word_order_lstm",
     "word_order_bag",
     "tutorial_stock",
