@@ -90,6 +90,9 @@ def input_map(params: AffineParams, x: Array, dtype: DType | None) -> Array:
         x: `[input]` or `[rows, input]`.
         dtype: As in `product`.
 
+    Raises:
+        ValueError: If x does not have the features that W takes.
+
     Example:
         >>> import jax, jax.numpy as jnp
         >>> from seqjax import cells
@@ -99,6 +102,12 @@ def input_map(params: AffineParams, x: Array, dtype: DType | None) -> Array:
         (3, 6)
     """
     kernel, bias, recurrent_kernel, _ = params
+    if x.ndim == 0 or x.shape[-1] != kernel.shape[0]:
+        raise ValueError(
+            f"x: expected {kernel.shape[0]} features in the last axis, the rows of the "
+            f"cell's input kernel, got shape {list(x.shape)}; make the cell with that "
+            "input_size or change the data"
+        )
     if x.shape[-1] == 1 and kernel.shape[1] > recurrent_kernel.shape[0]:
         # XLA takes a product with one feature for a multiplication, fuses it into all
         # the gates that read a part of u, and no longer vectorises them. On CPUs a zero

@@ -16,6 +16,7 @@ from experiments.datasets.dataset import DataError
 from experiments.reproduction import bands, results_page
 from experiments.studies.kit.study import Result
 from experiments.studies.kit.system import measure_system
+from experiments.studies.kit.training_runs import RunError
 
 Record = dict[str, Any]
 
@@ -75,7 +76,7 @@ def run_study(name: str, folder: Path, full: bool, data_dir: str = "") -> Record
             more = (data_dir,) if name in DATA_STUDIES else ()
             result = module.measure(folder, full, *more)
     except Exception as raised:
-        if not isinstance(raised, DataError):  # which says all in one line
+        if not isinstance(raised, DataError | RunError):  # which say all in one line
             traceback.print_exc(file=sys.stderr)
         error = f"{type(raised).__name__}: {raised}"
     values = [] if error else judge(result.values, header.expected(full=full))

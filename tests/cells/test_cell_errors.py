@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from seqjax import cells
+from seqjax.unroll import unroll
 
 
 @pytest.mark.parametrize("make", cells.CELLS.values(), ids=cells.CELLS)
@@ -15,6 +16,18 @@ def test_sizes_below_one_are_refused(make):
         make(0, 4)
     with pytest.raises(ValueError, match=r"^hidden_size: expected .* >= 1, got -2$"):
         make(3, -2)
+
+
+@pytest.mark.parametrize("make", cells.CELLS.values(), ids=cells.CELLS)
+def test_inputs_of_another_width_are_refused(make):
+    cell = make(3, 4)
+    params = cell.init(jax.random.key(0))
+    for xs, shape in ((jnp.ones((5, 4)), 4), (jnp.ones((2, 5, 1)), 1)):
+        words = rf"^x: expected 3 features .* got shape \[(5, )?{shape}\]; .*input_size"
+        with pytest.raises(ValueError, match=words):
+            unroll(cell, params, xs)
+    with pytest.raises(ValueError, match=r"^x: .* got shape \[\]"):
+        cell.step(params, cell.initial_carry(params), jnp.ones(()))
 
 
 @pytest.mark.parametrize("name", sorted(set(cells.CELLS) - {"exprnn", "irnn", "lru"}))

@@ -19,6 +19,7 @@ from experiments.reproduction import bands, runner
 from experiments.runs.options import Options as TrainOptions
 from experiments.studies import chaotic_lstm, curse_of_memory, input_pipeline
 from experiments.studies.kit import system
+from experiments.studies.kit.training_runs import RunError
 
 ROOT = Path(__file__).parents[2]
 STUDY_FILES = (ROOT / "experiments" / "studies").glob("*.py")
@@ -291,6 +292,19 @@ def test_missing_data_are_told_in_one_line(
     out, err = capsys.readouterr()
     assert err == ""
     assert f"--fetch=reuters --data_dir={nowhere}` brings it" in out
+
+
+def test_a_run_that_fails_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(folder: Path, full: bool) -> None:
+        raise RunError("a ended with code 2: words")
+
+    monkeypatch.setattr(chaotic_lstm, "measure", fail)
+    assert run("--figure=chaotic_lstm", f"--out_dir={tmp_path}") == 1
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "FAIL  RunError: a ended with code 2: words" in out
 
 
 def test_batches_are_timed_beside_updates(

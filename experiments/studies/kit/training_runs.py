@@ -20,6 +20,10 @@ _ENVIRONMENT = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 _SHARED = {"report": False, "progress": "none", "lag_sequences": 0}
 
 
+class RunError(Exception):
+    """A run ended in an error, whose last words say all."""
+
+
 def train(
     folder: Path,
     runs: Mapping[str, Mapping[str, Any]],
@@ -43,7 +47,7 @@ def train(
       What each run logged.
 
     Raises:
-      RuntimeError: a run ended in an error; its last words are quoted.
+      RunError: a run ended in an error; its last words are quoted.
     """
     folder = folder.absolute() / ("full" if full else "short")
     children: list[subprocess.Popen[str]] = []
@@ -93,7 +97,9 @@ def _train(
     if child.returncode == LOCKED_OR_DONE and _done(path):
         words = "was done before"
     elif child.returncode:
-        raise RuntimeError(f"{path.name} ended with code {child.returncode}: {words}")
+        remedy = f"; or remove {path}" if path.exists() else ""
+        words = f"{path.name} ended with code {child.returncode}: {words}{remedy}"
+        raise RunError(words)
     print(f"  {path.name}: {words}", flush=True)
 
 
