@@ -218,7 +218,9 @@ def loss_of_outputs(
         step=lambda params, carry, x: (carry, x),
         last=model.cell.last,
     )
-    readout = model.clone(cell=passing, vocab_size=None, embedding_size=None)
+    readout = model.clone(
+        cell=passing, vocab_size=None, embedding_size=None, product_dtype=None
+    )
     variables = {"params": {**params, "cell": ()}}
 
     def loss_fn(ys: Array) -> Array:

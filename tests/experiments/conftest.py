@@ -8,11 +8,13 @@ from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 @pytest.fixture(scope="module")
 def optimised() -> Iterator[None]:
-    """Compiles as for a user, whose bits a test is about."""
+    """Compiles as for a user, whose bits a test is about, in started processes too."""
     name = "jax_disable_most_optimizations"
     before = jax.config.read(name)
     jax.config.update(name, False)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(name.upper(), "0")
+        yield
     jax.config.update(name, before)
 
 

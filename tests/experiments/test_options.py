@@ -28,6 +28,9 @@ ROOT = Path(__file__).parents[2]
 FLAGFILES = sorted((ROOT / "experiments" / "flagfiles").glob("*.flags"))
 
 
+_TEXT = st.text(st.characters(categories=["L", "N", "P", "S"]) | st.just(" "))
+
+
 def _values(field: dataclasses.Field) -> st.SearchStrategy:
     """Any legal value of a flag, taken alone."""
     spec, optional = field.metadata["flag"], "None" in str(field.type)
@@ -36,7 +39,7 @@ def _values(field: dataclasses.Field) -> st.SearchStrategy:
     elif field.type is bool:
         values = st.booleans()
     elif field.type is str:
-        values = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20)
+        values = _TEXT.map(str.strip).filter(bool)
     elif "int" in str(field.type):
         values = st.integers(int(spec.low), int(spec.high))
     else:
@@ -55,12 +58,19 @@ def _assignments(draw: st.DrawFn) -> dict:
         meant = all(values[other] in legal for other, legal in only.items())
         if field.name not in used and meant and draw(st.booleans()):
             values[field.name] = draw(_values(field))
-    if not values.get("flossing"):
-        for name in ("flossing_exponents", "flossing_steps"):
-            values.pop(name, None)
+    unmeant = {
+        "flossing_exponents": not values.get("flossing"),
+        "flossing_steps": not values.get("flossing"),
+        "residual": values.get("num_layers", 1) == 1,
+        "steps_per_call": values["task"] not in names.TASKS,
+    }
+    values = {name: values[name] for name in values if not unmeant.get(name)}
     # Of two numbers drawn apart, one hardly ever divides the other.
     shares = draw(st.integers(1, 900))
     values["batch_size"] = shares * values.get("host_devices", 1)
+    values["warmup_steps"] = min(
+        values.get("warmup_steps", 0), values.get("num_steps", Options.num_steps)
+    )
     return {"run_dir": "runs/a"} | values
 
 

@@ -278,42 +278,6 @@ def test_only_a_finite_metric_is_better(lower: bool) -> None:
     assert (later.best_step, later.best_metric, later.evals_since_best) == (2, 0.5, 1)
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("--task=copy_memory", "--cell=gru", "--num_layers=2", "--dropout=0.2"),
-        (
-            *("--task=temporal_order", "--length=10", "--bidirectional"),
-            *("--pooling=mean", "--gradient_every=0"),
-        ),
-        (
-            *("--task=parity", "--cell=elman", "--zoneout=0.1"),
-            *("--accumulate_steps=2", "--gradient_every=0"),
-        ),
-        (
-            *("--variant=hochreiter", "--length=20", "--cell=irnn", "--window=4"),
-            *("--optimizer=rmsprop", "--schedule=cosine", "--warmup_steps=1"),
-            *("--recurrent_learning_rate=1e-4", "--gradient_every=0"),
-        ),
-        (
-            *("--method=two_level", "--product_dtype=bfloat16", "--num_layers=2"),
-            *("--bidirectional", "--residual", "--dropout=0.1"),
-        ),
-        (
-            *("--omega=0.1", "--orthogonal_penalty=0.1", "--spectral_limit=0.5"),
-            *("--flossing=1", "--flossing_exponents=2", "--flossing_steps=1"),
-            *("--h_detach=0.5", "--clip_value=1e-4", "--gradient_every=0"),
-        ),
-    ],
-    ids=["stack", "bidirectional", "noise", "optimiser", "rounded", "remedies"],
-)
-def test_two_steps_of_everything(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    path = tmp_path / "run"
-    train.main(options_of(path, "--num_steps=2", *arguments))
-    assert record(path)["status"] == "done"
-    assert all(row["loss"] is not None for row in rows(path))
-
-
 @pytest.mark.parametrize("split", ["valid", "test"])
 @pytest.mark.parametrize("checkpoint", ["best", "latest"])
 def test_evaluate_gives_the_number_that_the_run_logged(
