@@ -17,6 +17,7 @@ absl. Nothing here imports jax, so that ``--help`` and wrong flags answer at onc
 
 import dataclasses
 import difflib
+import errno
 import math
 import os
 import signal
@@ -400,5 +401,11 @@ def _run(
         code = error.code
         shown = f"{program}: {_one_line(str(error))}" if code else str(error)
         print(shown, file=sys.stderr if code else sys.stdout)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        code, place = 1, f"{error.filename}: " if error.filename else ""
+        shown = f"{program}: {_one_line(place)}{error.strerror}; what was saved stays: "
+        print(f"{shown}free some and give the same command again", file=sys.stderr)
     sys.stdout.flush()
     return code

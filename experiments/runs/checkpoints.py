@@ -8,6 +8,8 @@ SHA-256 of the manifest itself. A step without a valid manifest is not a checkpo
 
 import hashlib
 import json
+import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -116,8 +118,15 @@ class Checkpoints:
         self._delete(step)
         # Orbax refuses arrays without elements; the manifest says all about them.
         stored = {name: leaf for name, leaf in leaves.items() if leaf.size}
-        with ocp.PyTreeCheckpointer() as orbax:
-            orbax.save(self.folder / str(step), stored)
+        path = self.folder / str(step)
+        try:
+            with ocp.PyTreeCheckpointer() as orbax:
+                orbax.save(path, stored)
+        except ValueError as error:
+            if found := re.search(r"os_error_code='(\d+)'", str(error)):
+                number = int(found[1])
+                raise OSError(number, os.strerror(number), str(path)) from error
+            raise
         self._write_manifest(step, leaves, keep)
         self._prune()
 

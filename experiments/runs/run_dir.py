@@ -177,9 +177,13 @@ def open_run(options: Options, environment: dict[str, Any]) -> Iterator[RunDir]:
         run = _start(path, options, environment)
         try:
             yield run
+        except OSError as error:
+            error.filename = error.filename or str(path)
+            raise
         finally:
             if run._record["status"] == "incomplete":
-                run.finish("failed")
+                with contextlib.suppress(OSError):  # A full disk holds no more words.
+                    run.finish("failed")
 
 
 def _acquire(descriptor: int, path: Path) -> None:

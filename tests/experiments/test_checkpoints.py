@@ -1,7 +1,9 @@
 """Checkpoints: exact bytes back, or a clear refusal; never a silent difference."""
 
+import errno
 import gc
 import random
+import resource
 import shutil
 from pathlib import Path
 from typing import NamedTuple
@@ -81,6 +83,31 @@ def test_saving_a_step_again_replaces_it(tmp_path: Path) -> None:
     checkpoints.save(1, make_tree(2))
     restored = checkpoints.restore(1, make_tree(0))
     assert tree_hash(restored) == tree_hash(make_tree(2))
+
+
+# The first file that Orbax writes is its own; arrays come from C++, which has an error
+# of another type.
+@pytest.mark.parametrize("largest", [0, 4096])
+def test_a_disk_that_takes_no_more_says_so_and_keeps_what_it_has(
+    tmp_path: Path, largest: int
+) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, make_tree(1))
+    large = {"kernel": jax.random.normal(jax.random.key(0), (100, 100))}
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Under another number the same as a full disk.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            checkpoints.save(2, large)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.errno == errno.EFBIG
+    assert checkpoints.steps() == [1]
+    restored = checkpoints.restore(1, make_tree(0))
+    assert tree_hash(restored) == tree_hash(make_tree(1))
+    checkpoints.save(2, large)
+    assert checkpoints.steps() == [1, 2]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -1,8 +1,11 @@
 """Training: what it leaves, that it repeats and resumes to the bit, and how it ends."""
 
 import dataclasses
+import errno
 import json
+import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -13,13 +16,15 @@ import pytest
 from flax.training.train_state import TrainState
 
 from experiments import evaluate, train
-from experiments.common.launch import Exit, parse, read_flagfile
+from experiments.common import files
+from experiments.common.launch import Exit, launch, parse, read_flagfile
 from experiments.runs import loop, run_dir, training_state
 from experiments.runs.logs import read_gradient_norms
 from experiments.runs.options import Options
 from experiments.runs.programs import Programs
 from seqjax.tasks import Example
 from tests.experiments.small_runs import (
+    SMALL,
     leaf_hashes,
     options_of,
     record,
@@ -135,6 +140,37 @@ def test_resuming_after_a_crash_gives_the_same_bits(
     assert record(path)["result"] == record(finished)["result"]
     curves = "gradient_norms.npz"
     assert (path / curves).read_bytes() == (finished / curves).read_bytes()
+
+
+def test_a_full_disk_is_one_line_and_the_run_goes_on_from_what_was_saved(
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path, write, refused = tmp_path / "run", files.write_atomic, []
+
+    def write_until_full(target: Path, data: bytes) -> None:
+        if refused or target.name == "10.json":
+            refused.append(target.name)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(target, data)
+
+    monkeypatch.setattr(sys, "argv", ["train", *SMALL, f"--run_dir={path}"])
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_atomic", write_until_full)
+        with pytest.raises(SystemExit) as stopped:
+            launch(train.main, Options)
+    assert stopped.value.code == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert f"{path}: No space left on device; what was saved stays: free some" in err
+    # Not even that the run has failed.
+    assert refused == ["10.json", "run.json"]
+    assert max(saved_steps(path)) < 10
+    train.main(options_of(path, "--resume=must"))
+    assert rows(path) == rows(finished)
+    assert leaf_hashes(path, LAST) == leaf_hashes(finished, LAST)
 
 
 def test_the_clip_rate_counts_across_a_resume(
