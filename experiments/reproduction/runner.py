@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from experiments.common import environment, files
+from experiments.common.launch import Exit
 from experiments.common.names import DATA_STUDIES, STUDIES, SYSTEMS
 from experiments.datasets.dataset import DataError
 from experiments.reproduction import bands, results_page
 from experiments.studies.kit.study import Result
 from experiments.studies.kit.system import measure_system
-from experiments.studies.kit.training_runs import RunError
 
 Record = dict[str, Any]
 
@@ -75,9 +75,10 @@ def run_study(name: str, folder: Path, full: bool, data_dir: str = "") -> Record
             module = importlib.import_module(f"experiments.studies.{name}")
             more = (data_dir,) if name in DATA_STUDIES else ()
             result = module.measure(folder, full, *more)
+    except (DataError, Exit) as raised:  # which say all in one line
+        error = str(raised)
     except Exception as raised:
-        if not isinstance(raised, DataError | RunError):  # which say all in one line
-            traceback.print_exc(file=sys.stderr)
+        traceback.print_exc(file=sys.stderr)
         error = f"{type(raised).__name__}: {raised}"
     values = [] if error else judge(result.values, header.expected(full=full))
     return {

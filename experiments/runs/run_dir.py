@@ -178,7 +178,8 @@ def open_run(options: Options, environment: dict[str, Any]) -> Iterator[RunDir]:
         try:
             yield run
         except OSError as error:
-            error.filename = error.filename or str(path)
+            if error.errno:  # Otherwise a name would hide the words of the error.
+                error.filename = error.filename or str(path)
             raise
         finally:
             if run._record["status"] == "incomplete":

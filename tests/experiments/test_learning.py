@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments.common.launch import Exit
 from experiments.pictures.learning import Curve, Panel, draw_learning
 from experiments.reports.plots import RunData
 from experiments.studies import (
@@ -216,11 +217,11 @@ def test_a_run_that_fails_is_quoted(
 ) -> None:
     # By the launcher itself, which answers before it imports jax.
     words = "bad ended with code 2: .*--length=0"
-    with pytest.raises(training_runs.RunError, match=words):
+    with pytest.raises(Exit, match=words):
         training_runs.train(tmp_path, {"bad": {"length": 0}}, full=False)
     assert not (tmp_path / "short").exists()
     # Locked by another process: the code of a run that is done, without its status.
     fake_launcher(monkeypatch, 5, "incomplete")
     words = "other ended with code 5: last words; or remove .*other$"
-    with pytest.raises(training_runs.RunError, match=words):
+    with pytest.raises(Exit, match=words):
         training_runs.train(tmp_path, {"other": {}}, full=False)

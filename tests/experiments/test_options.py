@@ -26,8 +26,6 @@ from seqjax.unroll import METHODS
 FIELDS = dataclasses.fields(Options)
 ROOT = Path(__file__).parents[2]
 FLAGFILES = sorted((ROOT / "experiments" / "flagfiles").glob("*.flags"))
-
-
 _TEXT = st.text(st.characters(categories=["L", "N", "P", "S"]) | st.just(" "))
 
 

@@ -13,13 +13,12 @@ from typing import Any
 import pytest
 
 from experiments import reproduce
-from experiments.common.launch import launch, parse
+from experiments.common.launch import Exit, launch, parse
 from experiments.common.names import DATA_STUDIES, DATASETS, STUDIES, SYSTEMS
 from experiments.reproduction import bands, runner
 from experiments.runs.options import Options as TrainOptions
 from experiments.studies import chaotic_lstm, curse_of_memory, input_pipeline
 from experiments.studies.kit import system
-from experiments.studies.kit.training_runs import RunError
 
 ROOT = Path(__file__).parents[2]
 STUDY_FILES = (ROOT / "experiments" / "studies").glob("*.py")
@@ -298,13 +297,13 @@ def test_a_run_that_fails_is_told_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(folder: Path, full: bool) -> None:
-        raise RunError("a ended with code 2: words")
+        raise Exit(2, "a ended with code 2: words")
 
     monkeypatch.setattr(chaotic_lstm, "measure", fail)
     assert run("--figure=chaotic_lstm", f"--out_dir={tmp_path}") == 1
     out, err = capsys.readouterr()
     assert err == ""
-    assert "FAIL  RunError: a ended with code 2: words" in out
+    assert "FAIL  a ended with code 2: words" in out
 
 
 def test_batches_are_timed_beside_updates(

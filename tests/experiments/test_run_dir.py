@@ -52,12 +52,15 @@ def test_a_new_run_leaves_flags_and_record(tmp_path: Path) -> None:
     assert events(path) == ["start", "done"]
 
 
-def test_an_exception_leaves_the_status_failed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("words"), OSError("words")])
+def test_an_exception_keeps_its_words_and_leaves_the_status_failed(
+    tmp_path: Path, error: Exception
+) -> None:
     with (
-        pytest.raises(RuntimeError),
+        pytest.raises(type(error), match=r"^words$"),
         run_dir.open_run(make_options(tmp_path / "a"), ENVIRONMENT),
     ):
-        raise RuntimeError
+        raise error
     assert record(tmp_path / "a")["status"] == "failed"
 
 

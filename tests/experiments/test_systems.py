@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 
 from experiments import train
-from experiments.common.launch import format_value, parse
+from experiments.common.launch import flag_spec, format_value, parse
 from experiments.common.names import SYSTEMS
 from experiments.reports import plots
 from experiments.reproduction import bands
 from experiments.runs.options import Options
 from experiments.studies import decay_on_real_data, text_baselines, variable_lengths
 from experiments.studies.kit import answers, system
-from tests.experiments.datasets.tiny import use_tiny_data
 from tests.experiments.small_runs import options_of, record, rows
+from tests.experiments.tiny_data import use_tiny_data
 
 # What a flagfile says of the kind of the model stays; its sizes and length do not.
 _SMALL = {
@@ -53,7 +53,10 @@ def train_here(
         sizes = {
             name: size
             for name, size in _SMALL_MODEL.items()
-            if getattr(given, name) != getattr(Options, name)
+            if all(
+                getattr(given, other) in legal
+                for other, legal in flag_spec(Options, name).only.items()
+            )
         }
         sizes["gradient_every"] = 2 if given.gradient_every else 0
         sizes["lag_sequences"] = lag_sequences
@@ -88,9 +91,9 @@ def test_a_system_measures_what_its_flagfile_expects(
     monkeypatch.setattr(answers, "_MAX_WORDS", 4)
     flagfile = bands.FLAGFILES / f"{name}.flags"
     result = system.measure_system(flagfile, tmp_path, True, (), "")
-    for full in (True, False):
-        assert expected(name, full) <= set(result.values)
-    assert np.all(np.isfinite([result.values[name] for name in expected(name, True)]))
+    names = expected(name, True) | expected(name, False)
+    assert names <= set(result.values)
+    assert np.all(np.isfinite([result.values[name] for name in names]))
     assert result.values["steps"] == 2
     # The diagnostics are the same for all, but for a bag of words, which has no time.
     measured = (tmp_path / "full" / name / "gradient_norms.npz").exists()
@@ -168,6 +171,7 @@ def test_decay_is_followed_on_every_kind_of_data(
     named = {name for name in names if name.startswith(tuple(runs))}
     assert named <= set(result.values)
     for name in runs:
-        assert -1 < result.values[f"{name}_trained_rate"] < 0
+        # After two updates the LSTM still forgets.
+        assert result.values[f"{name}_trained_rate"] < 0
         assert 0 < result.values[f"{name}_far_share"] < 1
     assert [picture.path.exists() for picture in result.pictures] == [True, True]

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from experiments.common.launch import LOCKED_OR_DONE, format_value
+from experiments.common.launch import LOCKED_OR_DONE, Exit, format_value
 from experiments.reports import plots
 from experiments.reports.plots import RunData
 from experiments.runs import run_dir
@@ -18,10 +18,6 @@ _AT_ONCE = 2
 # Where there is a GPU, neither may take all of its memory.
 _ENVIRONMENT = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 _SHARED = {"report": False, "progress": "none", "lag_sequences": 0}
-
-
-class RunError(Exception):
-    """A run ended in an error, whose last words say all."""
 
 
 def train(
@@ -47,7 +43,7 @@ def train(
       What each run logged.
 
     Raises:
-      RunError: a run ended in an error; its last words are quoted.
+      Exit: a run ended in an error; its last words are quoted.
     """
     folder = folder.absolute() / ("full" if full else "short")
     children: list[subprocess.Popen[str]] = []
@@ -99,7 +95,7 @@ def _train(
     elif child.returncode:
         remedy = f"; or remove {path}" if path.exists() else ""
         words = f"{path.name} ended with code {child.returncode}: {words}{remedy}"
-        raise RunError(words)
+        raise Exit(child.returncode, words)
     print(f"  {path.name}: {words}", flush=True)
 
 
